@@ -1,0 +1,1 @@
+pub use crate::basic::pass_through as text_processor;

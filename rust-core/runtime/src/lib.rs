@@ -1,0 +1,36 @@
+//! The RemoteMedia engine.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`value`] | what travels between nodes: JSON-like values, bytes, tensors, audio |
+//! | [`json`] | values as JSON text with the binary parts beside it, both ways |
+//! | [`node`] | the contract a node fulfils |
+//! | [`registry`] | node types by name, with their parameter schemas |
+//! | [`schema`] | the check of parameters against a schema; "did you mean" |
+//! | [`manifest`] | a pipeline's description, checked and turned into a [`manifest::Plan`] |
+//! | [`run`] | a plan in motion |
+//! | [`runtime`] | node types, limits and manifests already read: what runs share |
+//! | [`error`], [`limits`] | what went wrong and where; how much is too much |
+//!
+//! Nothing here knows C or any particular node, and nothing here is `unsafe`.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod json;
+pub mod limits;
+pub mod manifest;
+pub mod node;
+pub mod registry;
+pub mod run;
+pub mod runtime;
+pub mod schema;
+pub mod value;
+
+pub use error::{Code, Error, Result};
+pub use limits::Limits;
+pub use manifest::Plan;
+pub use node::{AsyncNode, BoxFuture, Context, Instance, Node};
+pub use registry::{NodeType, Registry};
+pub use run::{Control, Outcome, Progress, Run};
+pub use runtime::Runtime;
+pub use value::{Audio, Buffer, DType, Map, Storage, Tensor, Value};

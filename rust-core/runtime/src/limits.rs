@@ -1,0 +1,37 @@
+//! How much is too much. Input that comes from outside meets these before it costs anything.
+
+use serde::{Deserialize, Serialize};
+
+/// The limits of a runtime. A run or a manifest beyond one of them fails with `RM_E_LIMIT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Length of a manifest's text in bytes.
+    pub manifest_bytes: usize,
+    /// Nesting of arrays and objects in a manifest.
+    pub manifest_depth: usize,
+    /// Nodes in a manifest.
+    pub nodes: usize,
+    /// Connections in a manifest.
+    pub connections: usize,
+    /// Nesting of lists and maps in a value; at most [`Limits::VALUE_DEPTH`].
+    pub value_depth: usize,
+}
+
+impl Limits {
+    /// The deepest value that any setting allows. Values are walked recursively, so this is what
+    /// keeps a hostile one from overflowing the stack.
+    pub const VALUE_DEPTH: usize = 100;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            manifest_bytes: 1 << 20,
+            manifest_depth: 64,
+            nodes: 1_000,
+            connections: 10_000,
+            value_depth: Limits::VALUE_DEPTH,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The contract a node fulfils.
+//!
+//! In a run a node is initialized once, processes its values one after the other, is flushed once
+//! at the end of input, and is cleaned up once: after success, and just as well after an error, a
+//! timeout, a cancellation or a panic, its own or another node's. A node whose `initialize` failed
+//! is not cleaned up. A run has its own instance of every node, so a node needs no locks.
+
+use crate::error::{Code, Error, Result};
+use crate::run::Control;
+use crate::value::Value;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A node that computes. It runs on the thread that drives the run and does not wait for anything.
+pub trait Node: Send {
+    /// Acquires what the node needs, for example a model.
+    fn initialize(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes one value and emits any number of values.
+    fn process(&mut self, value: Value, cx: &mut Context) -> Result<()>;
+
+    /// At the end of input: emits what the node still holds.
+    fn flush(&mut self, _cx: &mut Context) -> Result<()> {
+        Ok(())
+    }
+
+    /// Releases what the node holds.
+    fn cleanup(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A boxed future, as traits with `async` methods need it to be usable behind a pointer.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A node that waits: for time, for a connection, for somebody's answer.
+///
+/// Its futures run inside a tokio runtime with time enabled, and are dropped where they stand when
+/// the run is cancelled or its time is over.
+pub trait AsyncNode: Send {
+    /// As [`Node::initialize`].
+    fn initialize(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// As [`Node::process`]; what it emits is appended to `out`.
+    fn process<'a>(
+        &'a mut self,
+        value: Value,
+        out: &'a mut Vec<Value>,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// As [`Node::flush`].
+    fn flush<'a>(&'a mut self, _out: &'a mut Vec<Value>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// As [`Node::cleanup`].
+    fn cleanup(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A node of a run.
+pub enum Instance {
+    /// One that computes.
+    Sync(Box<dyn Node>),
+    /// One that waits. The lock is never contended: it lets a future own the node for a while and
+    /// leaves the node behind when the future is dropped.
+    Async(Arc<tokio::sync::Mutex<Box<dyn AsyncNode>>>),
+}
+
+impl Instance {
+    /// Wraps a node that computes.
+    pub fn new(node: impl Node + 'static) -> Self {
+        Instance::Sync(Box::new(node))
+    }
+
+    /// Wraps a node that waits.
+    pub fn new_async(node: impl AsyncNode + 'static) -> Self {
+        Instance::Async(Arc::new(tokio::sync::Mutex::new(Box::new(node))))
+    }
+}
+
+/// What a node may do while it processes.
+pub struct Context<'a> {
+    pub(crate) out: &'a mut Vec<Value>,
+    pub(crate) control: &'a Control,
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Context<'_> {
+    /// Hands a value to the nodes behind this one, or to the result if there are none.
+    pub fn emit(&mut self, value: Value) {
+        self.out.push(value);
+    }
+
+    /// To be asked every few milliseconds by a node that works for long on one value, and
+    /// answered with `?`.
+    ///
+    /// # Errors
+    /// `RM_E_CANCELLED` or `RM_E_TIMEOUT` once the run is over for one of these reasons.
+    pub fn check(&self) -> Result<()> {
+        if self.control.is_cancelled() {
+            return Err(Error::new(Code::Cancelled, "the run was cancelled"));
+        }
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(Control::timed_out()),
+            _ => Ok(()),
+        }
+    }
+}

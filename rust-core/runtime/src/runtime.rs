@@ -1,0 +1,76 @@
+//! Node types, limits and the manifests already read: what runs share.
+
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::manifest::Plan;
+use crate::registry::Registry;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many manifests a runtime remembers.
+const REMEMBERED: usize = 64;
+
+/// Where pipelines are loaded.
+pub struct Runtime {
+    registry: Registry,
+    limits: Limits,
+    /// Plans by the text of their manifest, with the time of the last use.
+    plans: Mutex<HashMap<Box<[u8]>, (Arc<Plan>, u64)>>,
+    uses: AtomicU64,
+    parsed: AtomicU64,
+}
+
+impl Runtime {
+    /// A runtime with these node types.
+    pub fn new(registry: Registry, limits: Limits) -> Self {
+        Runtime {
+            registry,
+            limits,
+            plans: Mutex::default(),
+            uses: AtomicU64::new(0),
+            parsed: AtomicU64::new(0),
+        }
+    }
+
+    /// The node types.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How many manifests were read, not counting those that were remembered.
+    pub fn manifests_parsed(&self) -> u64 {
+        self.parsed.load(Ordering::Relaxed)
+    }
+
+    /// The plan of a manifest. The text of the last 64 is remembered, so the same text is read
+    /// only once.
+    ///
+    /// # Errors
+    /// As [`Plan::load`].
+    pub fn load(&self, text: &[u8]) -> Result<Arc<Plan>> {
+        let now = self.uses.fetch_add(1, Ordering::Relaxed);
+        // A thread that panicked here has left the map whole.
+        let plans = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((plan, used)) = plans().get_mut(text) {
+            *used = now;
+            return Ok(plan.clone());
+        }
+        self.parsed.fetch_add(1, Ordering::Relaxed);
+        let plan = Arc::new(Plan::load(text, &self.registry, &self.limits)?);
+        let mut plans = plans();
+        if plans.len() >= REMEMBERED
+            && let Some(oldest) = plans.iter().min_by_key(|(_, (_, used))| *used)
+        {
+            let oldest = oldest.0.clone();
+            plans.remove(&oldest);
+        }
+        plans.insert(text.into(), (plan.clone(), now));
+        Ok(plan)
+    }
+}

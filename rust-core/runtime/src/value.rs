@@ -1,0 +1,406 @@
+//! What travels between nodes.
+//!
+//! A [`Value`] is cheap to clone: everything large sits behind a reference count, so a value that
+//! goes to several nodes is shared and not copied.
+
+use crate::error::{Code, Error, Result};
+use indexmap::IndexMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A map with text keys that remembers the order of insertion.
+pub type Map = IndexMap<Arc<str>, Value>;
+
+/// One value.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Nothing: JSON's `null`, Python's `None`.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// A whole number that fits in 64 bits with a sign.
+    Int(i64),
+    /// A whole number above `i64::MAX` that fits in 64 bits without a sign.
+    UInt(u64),
+    /// A float; NaN and the infinities included.
+    Float(f64),
+    /// Unicode text.
+    Text(Arc<str>),
+    /// Values in order.
+    List(Arc<Vec<Value>>),
+    /// Values by name, in order of insertion.
+    Map(Arc<Map>),
+    /// Raw bytes.
+    Bytes(Buffer),
+    /// An array of numbers.
+    Tensor(Arc<Tensor>),
+    /// Sound.
+    Audio(Arc<Audio>),
+}
+
+impl Value {
+    /// A text value.
+    pub fn text(text: impl AsRef<str>) -> Self {
+        Value::Text(Arc::from(text.as_ref()))
+    }
+
+    /// A list value.
+    pub fn list(items: Vec<Value>) -> Self {
+        Value::List(Arc::new(items))
+    }
+
+    /// A map value with these entries, in this order.
+    pub fn map<K: AsRef<str>>(entries: impl IntoIterator<Item = (K, Value)>) -> Self {
+        let entries = entries.into_iter().map(|(key, value)| (Arc::from(key.as_ref()), value));
+        Value::Map(Arc::new(entries.collect()))
+    }
+
+    /// A whole number; [`Value::Int`] where it fits, else [`Value::UInt`]. `None` beyond 64 bits.
+    pub fn int(number: i128) -> Option<Self> {
+        match i64::try_from(number) {
+            Ok(small) => Some(Value::Int(small)),
+            Err(_) => u64::try_from(number).ok().map(Value::UInt),
+        }
+    }
+
+    /// What a person calls this kind of value, with its article: "a number", "audio".
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Int(_) | Value::UInt(_) => "an integer",
+            Value::Float(_) => "a float",
+            Value::Text(_) => "text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+            Value::Bytes(_) => "bytes",
+            Value::Tensor(_) => "a tensor",
+            Value::Audio(_) => "audio",
+        }
+    }
+
+    /// The text, if it is text.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The audio, or a node's error that says what came instead.
+    ///
+    /// # Errors
+    /// `RM_E_NODE` for every other kind.
+    pub fn as_audio(&self) -> Result<&Arc<Audio>> {
+        match self {
+            Value::Audio(audio) => Ok(audio),
+            other => Err(Error::node(format!("takes audio, got {}", other.kind()))
+                .hint("decode files with AudioDecode first; pass samples as Audio")),
+        }
+    }
+}
+
+impl PartialEq for Value {
+    /// Equal in kind and content. Floats compare as numbers, so NaN differs from itself.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Value::Null, Value::Null) => true,
+            (Value::Bool(a), Value::Bool(b)) => a == b,
+            (Value::Int(a), Value::Int(b)) => a == b,
+            (Value::UInt(a), Value::UInt(b)) => a == b,
+            (Value::Float(a), Value::Float(b)) => a == b,
+            (Value::Text(a), Value::Text(b)) => a == b,
+            (Value::List(a), Value::List(b)) => a == b,
+            (Value::Map(a), Value::Map(b)) => a == b,
+            (Value::Bytes(a), Value::Bytes(b)) => a.bytes() == b.bytes(),
+            (Value::Tensor(a), Value::Tensor(b)) => a == b,
+            (Value::Audio(a), Value::Audio(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// Memory that values refer to. Implemented for vectors of plain numbers here; memory that
+/// belongs to a host is implemented where the host is known.
+pub trait Storage: Send + Sync {
+    /// The bytes. Always the same ones for the same storage.
+    fn bytes(&self) -> &[u8];
+}
+
+impl<T: bytemuck::NoUninit + Send + Sync> Storage for Vec<T> {
+    fn bytes(&self) -> &[u8] {
+        bytemuck::must_cast_slice(self)
+    }
+}
+
+/// A shared, read-only run of bytes. Cloning shares the memory.
+#[derive(Clone)]
+pub struct Buffer(Arc<dyn Storage>);
+
+impl Buffer {
+    /// A buffer on this memory, without a copy.
+    pub fn new(storage: impl Storage + 'static) -> Self {
+        Buffer(Arc::new(storage))
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} bytes)", self.bytes().len())
+    }
+}
+
+/// The type of a tensor's elements, in DLPack's codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DType {
+    /// DLPack's `DLDataTypeCode`: 0 int, 1 uint, 2 float, 4 bfloat, 5 complex, 6 bool.
+    pub code: u8,
+    /// Bits of one element.
+    pub bits: u8,
+}
+
+impl DType {
+    /// 32-bit float.
+    pub const F32: DType = DType { code: 2, bits: 32 };
+    /// 64-bit float.
+    pub const F64: DType = DType { code: 2, bits: 64 };
+    /// Signed 16-bit integer.
+    pub const I16: DType = DType { code: 0, bits: 16 };
+
+    /// The type with these codes, if it is one that tensors can have.
+    ///
+    /// # Errors
+    /// `RM_E_UNSUPPORTED` for sub-byte types, vectors and unknown codes.
+    pub fn new(code: u8, bits: u8, lanes: u16) -> Result<Self> {
+        let known = match code {
+            0 | 1 => matches!(bits, 8 | 16 | 32 | 64),
+            2 => matches!(bits, 16 | 32 | 64),
+            4 => bits == 16,
+            5 => matches!(bits, 64 | 128),
+            6 => bits == 8,
+            _ => false,
+        };
+        if known && lanes == 1 {
+            Ok(DType { code, bits })
+        } else {
+            Err(Error::new(
+                Code::Unsupported,
+                format!("no tensor has the element type code {code}, {bits} bits, {lanes} lanes"),
+            )
+            .hint("DLPack int, uint, float, bfloat, complex and bool with one lane are known"))
+        }
+    }
+
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        usize::from(self.bits) / 8
+    }
+
+    /// NumPy's name for it, for example `float32`.
+    pub fn name(self) -> String {
+        match self.code {
+            0 => format!("int{}", self.bits),
+            1 => format!("uint{}", self.bits),
+            2 => format!("float{}", self.bits),
+            4 => format!("bfloat{}", self.bits),
+            5 => format!("complex{}", self.bits),
+            _ => "bool".to_owned(),
+        }
+    }
+}
+
+/// An element type that Rust knows by itself.
+pub trait Element: bytemuck::Pod + Send + Sync {
+    /// The same type in DLPack's codes.
+    const DTYPE: DType;
+}
+
+macro_rules! elements {
+    ($($type:ty => $code:literal $bits:literal),* $(,)?) => {
+        $(impl Element for $type { const DTYPE: DType = DType { code: $code, bits: $bits }; })*
+    };
+}
+elements!(i8 => 0 8, i16 => 0 16, i32 => 0 32, i64 => 0 64, u8 => 1 8, u16 => 1 16, u32 => 1 32,
+          u64 => 1 64, f32 => 2 32, f64 => 2 64);
+
+/// A C-contiguous array of numbers in native byte order.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Box<[i64]>,
+    buffer: Buffer,
+}
+
+impl Tensor {
+    /// A tensor on this memory.
+    ///
+    /// # Errors
+    /// `RM_E_ARGUMENT` if a dimension is negative or the shape does not fill the buffer exactly.
+    pub fn new(dtype: DType, shape: &[i64], buffer: Buffer) -> Result<Self> {
+        let wrong = |why: String| Err(Error::new(Code::Argument, why));
+        let mut bytes = dtype.size();
+        for &length in shape {
+            let next = usize::try_from(length).ok().and_then(|length| bytes.checked_mul(length));
+            match next {
+                Some(next) => bytes = next,
+                None => return wrong(format!("the shape {shape:?} is not one an array can have")),
+            }
+        }
+        let held = buffer.bytes().len();
+        if held != bytes {
+            return wrong(format!(
+                "{} of shape {shape:?} takes {bytes} bytes, the buffer holds {held}",
+                dtype.name()
+            ));
+        }
+        Ok(Tensor { dtype, shape: shape.into(), buffer })
+    }
+
+    /// A tensor made of these elements.
+    ///
+    /// # Panics
+    /// If the shape does not take exactly these elements: a bug of the caller.
+    pub fn from_vec<T: Element>(elements: Vec<T>, shape: &[i64]) -> Self {
+        let tensor = Tensor::new(T::DTYPE, shape, Buffer::new(elements));
+        tensor.expect("the shape fits the elements")
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The length of each dimension; empty for a single number.
+    pub fn shape(&self) -> &[i64] {
+        &self.shape
+    }
+
+    /// The elements as bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.bytes()
+    }
+
+    /// How many elements.
+    pub fn len(&self) -> usize {
+        self.bytes().len() / self.dtype.size()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
+
+    /// The elements, if they are of this type and the memory is aligned for it.
+    pub fn elements<T: Element>(&self) -> Option<&[T]> {
+        if self.dtype == T::DTYPE { bytemuck::try_cast_slice(self.bytes()).ok() } else { None }
+    }
+}
+
+impl PartialEq for Tensor {
+    /// Equal in type, shape and bits.
+    fn eq(&self, other: &Self) -> bool {
+        self.dtype == other.dtype && self.shape == other.shape && self.bytes() == other.bytes()
+    }
+}
+
+/// Sound: interleaved samples and how fast they go by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audio {
+    samples: Tensor,
+    sample_rate: u32,
+    pts_us: Option<i64>,
+}
+
+impl Audio {
+    /// The highest sample rate in Hz that audio may have.
+    pub const MAX_SAMPLE_RATE: u32 = 768_000;
+    /// The most channels that audio may have.
+    pub const MAX_CHANNELS: usize = 64;
+
+    /// Audio from samples of shape (frames,) or (frames, channels), float32 in -1..1 or int16.
+    ///
+    /// `pts_us` is the presentation time of the first frame in microseconds.
+    ///
+    /// # Errors
+    /// `RM_E_ARGUMENT` for another shape or type, a rate outside 1..=768,000 Hz or channels
+    /// outside 1..=64.
+    pub fn new(samples: Tensor, sample_rate: u32, pts_us: Option<i64>) -> Result<Self> {
+        let wrong = |why: String| Err(Error::new(Code::Argument, why));
+        if samples.dtype != DType::F32 && samples.dtype != DType::I16 {
+            return wrong(format!(
+                "audio samples are float32 or int16, not {}",
+                samples.dtype.name()
+            ));
+        }
+        let channels = match samples.shape() {
+            [_] => 1,
+            [_, channels] => *channels,
+            shape => {
+                return wrong(format!(
+                    "audio samples have the shape (frames,) or (frames, channels), not {shape:?}"
+                ));
+            }
+        };
+        if !(1..=Audio::MAX_CHANNELS as i64).contains(&channels) {
+            return wrong(format!(
+                "audio has 1 to {} channels, not {channels}",
+                Self::MAX_CHANNELS
+            ));
+        }
+        if !(1..=Audio::MAX_SAMPLE_RATE).contains(&sample_rate) {
+            return wrong(format!(
+                "a sample rate is 1 to {} Hz, not {sample_rate}",
+                Self::MAX_SAMPLE_RATE
+            ));
+        }
+        Ok(Audio { samples, sample_rate, pts_us })
+    }
+
+    /// The samples, interleaved.
+    pub fn samples(&self) -> &Tensor {
+        &self.samples
+    }
+
+    /// Frames per second.
+    pub fn sample_rate(&self) -> u32 {
+        self.sample_rate
+    }
+
+    /// Presentation time of the first frame in microseconds.
+    pub fn pts_us(&self) -> Option<i64> {
+        self.pts_us
+    }
+
+    /// Samples per frame.
+    pub fn channels(&self) -> usize {
+        self.samples.shape().get(1).map_or(1, |&channels| channels as usize)
+    }
+
+    /// Samples per channel.
+    pub fn frames(&self) -> usize {
+        self.samples.shape()[0] as usize
+    }
+
+    /// The samples as float32 in -1..1; int16 is divided by 32,768.
+    pub fn to_f32(&self) -> std::borrow::Cow<'_, [f32]> {
+        let scale = |sample: i16| f32::from(sample) / 32_768.0;
+        match (self.samples.elements::<f32>(), self.samples.elements::<i16>()) {
+            (Some(samples), _) => samples.into(),
+            (_, Some(samples)) => samples.iter().map(|&s| scale(s)).collect::<Vec<_>>().into(),
+            // Memory from outside may be misaligned for its type; then it is read bytewise.
+            (None, None) if self.samples.dtype == DType::F32 => {
+                let chunks = self.samples.bytes().chunks_exact(4);
+                chunks.map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect()
+            }
+            (None, None) => {
+                let chunks = self.samples.bytes().chunks_exact(2);
+                chunks.map(|b| scale(i16::from_ne_bytes([b[0], b[1]]))).collect()
+            }
+        }
+    }
+}
