@@ -95,6 +95,9 @@ impl Plan {
     }
 }
 
+/// The nodes, an unusable one as None, and the place of each id.
+type Nodes = (Vec<Option<PlanNode>>, HashMap<String, usize>);
+
 struct Reader<'a> {
     registry: &'a Registry,
     limits: &'a Limits,
@@ -159,11 +162,7 @@ impl Reader<'_> {
         metadata.get("name").and_then(Value::as_text).map(str::to_owned)
     }
 
-    /// The nodes, an unusable one as None, and the place of each id.
-    fn nodes(
-        &mut self,
-        nodes: Option<&Value>,
-    ) -> Option<(Vec<Option<PlanNode>>, HashMap<String, usize>)> {
+    fn nodes(&mut self, nodes: Option<&Value>) -> Option<Nodes> {
         let hint = "add \"nodes\": [{\"id\": \"...\", \"node_type\": \"...\", \"params\": {}}]";
         let nodes = match nodes {
             Some(Value::List(nodes)) => nodes,

@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// How many manifests a runtime remembers.
 const REMEMBERED: usize = 64;
 
+/// Plans by the text of their manifest, with the time of the last use.
+type Plans = HashMap<Box<[u8]>, (Arc<Plan>, u64)>;
+
 /// Where pipelines are loaded.
 pub struct Runtime {
     registry: Registry,
     limits: Limits,
-    /// Plans by the text of their manifest, with the time of the last use.
-    plans: Mutex<HashMap<Box<[u8]>, (Arc<Plan>, u64)>>,
+    plans: Mutex<Plans>,
     uses: AtomicU64,
     parsed: AtomicU64,
 }

@@ -1,0 +1,537 @@
+/* remotemedia.h: pipelines of media and data nodes, from any language.
+ *
+ * Generated from rust-core/capi; do not edit. SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ *     rm_data *result = NULL;
+ *     rm_error *error = NULL;
+ *     if (rm_run_manifest(manifest, strlen(manifest), "[1, 2, 3]", 9, &result, &error) < 0)
+ *         fprintf(stderr, "%s\n", rm_error_json(error, NULL));
+ *
+ * THE RULES
+ *
+ *  1 Any function may be called from any thread. Functions that take timeout_ms may block: -1
+ *    waits for ever, 0 polls.
+ *  2 Every out-parameter is written on every path: NULL or 0 unless the call returns RM_OK.
+ *    rm_error ** comes last and may be NULL; only a negative status fills it.
+ *  3 What you receive through an out-parameter or an event is yours to free, once. Every _free
+ *    takes NULL and does nothing then.
+ *  4 What you pass in is borrowed; the library retains what it keeps. Only _free takes it away.
+ *  5 A const pointer handed out lives as long as the object it came from. Objects keep alive what
+ *    they need: free in any order.
+ *  6 Text in is UTF-8 with a length in bytes and needs no NUL; NULL with length 0 is empty text.
+ *    JSON text out also ends in a NUL that is not counted.
+ *  7 `release` runs exactly once, on any thread, after the last reader is done; if rm_data_new
+ *    fails it never runs.
+ *  8 Callbacks may come from any thread, several at once. They return, and never throw or longjmp.
+ *    A queue takes their place for hosts that must not be called from foreign threads.
+ *  9 A process may just exit: nothing is torn down then. The library is never unloaded.
+ * 10 After a fork the child gets RM_E_FORKED from objects that were made before, may free them,
+ *    and may make new ones.
+ * 11 A panic, which is a bug, becomes RM_E_PANIC; the process lives on.
+ * 12 Names are added, never changed, within a major version of the ABI; structs grow only at the
+ *    end and state their size. Treat negative statuses that you do not know as failures.
+ */
+
+#ifndef REMOTEMEDIA_H
+#define REMOTEMEDIA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Major version of the ABI: a library of another one must not be used. */
+#define RM_ABI_MAJOR 1
+
+/* Minor version of the ABI: a library whose minor is at least the header's will do. */
+#define RM_ABI_MINOR 0
+
+/* Success. */
+#define RM_OK 0
+
+/* Not yet, or nothing there: call again. */
+#define RM_AGAIN 1
+
+/* An argument is NULL, out of range or of the wrong kind. */
+#define RM_E_ARGUMENT -1
+
+/* Text is not UTF-8. */
+#define RM_E_UTF8 -2
+
+/* Text is not JSON. */
+#define RM_E_JSON -3
+
+/* The manifest is JSON but does not describe a pipeline; the error's causes are its problems. */
+#define RM_E_MANIFEST -4
+
+/* A node failed. */
+#define RM_E_NODE -5
+
+/* The time ran out. */
+#define RM_E_TIMEOUT -6
+
+/* The run was cancelled. */
+#define RM_E_CANCELLED -7
+
+/* The object was closed, or its run is over. */
+#define RM_E_CLOSED -8
+
+/* Another thread is using the object. */
+#define RM_E_BUSY -9
+
+/* Valid, but not something this library can do. */
+#define RM_E_UNSUPPORTED -10
+
+/* A plugin could not be loaded. */
+#define RM_E_PLUGIN -11
+
+/* A file could not be read or written. */
+#define RM_E_IO -12
+
+/* Larger, deeper or more than the limits allow. */
+#define RM_E_LIMIT -13
+
+/* The object was made before the process forked. */
+#define RM_E_FORKED -14
+
+/* A bug in a node or in the library was contained; the object it happened in is closed. */
+#define RM_E_PANIC -15
+
+/* A bug in the library. */
+#define RM_E_INTERNAL -16
+
+/* The policy in force does not permit it. */
+#define RM_E_DENIED -17
+
+/* Kind of a value: JSON, with binary parts beside it or without. */
+#define RM_JSON 0
+
+/* Kind of a value: text, in `data` as UTF-8. */
+#define RM_TEXT 1
+
+/* Kind of a value: raw bytes. */
+#define RM_BYTES 2
+
+/* Kind of a value: an array of numbers. */
+#define RM_TENSOR 3
+
+/* Kind of a value: sound. */
+#define RM_AUDIO 4
+
+/* A view's `pts_us` where there is no presentation time. */
+#define RM_NO_PTS INT64_MIN
+
+/*
+ Type of an event: a message for the log. `data` is JSON:
+ `{"level": 1 to 5, "target": "...", "message": "...", "dropped": n}`, where n counts the events
+ that were lost since the last one because nobody fetched them.
+ */
+#define RM_EVENT_LOG 1
+
+/* Level of a message: something failed. */
+#define RM_LOG_ERROR 1
+
+/* Level of a message: something is not as it should be. */
+#define RM_LOG_WARN 2
+
+/* Level of a message: something worth knowing happened. */
+#define RM_LOG_INFO 3
+
+/* Level of a message: for who looks for a fault. */
+#define RM_LOG_DEBUG 4
+
+/* Level of a message: everything. */
+#define RM_LOG_TRACE 5
+
+/*
+ One immutable value: JSON, text, bytes, a tensor or audio.
+
+ A batch of items is one rm_data too: a JSON array. JSON has no bytes, arrays of numbers, NaN or
+ infinities; those stand in the text as an object with the single key "$rm":
+   {"$rm": 3}                 the value children[3] of the view
+   {"$rm": "NaN"}             that float; also "Infinity" and "-Infinity"
+   {"$rm": {"$rm": 1}}        the object inside as it stands: so is an object of yours written
+                              that has this key
+
+ Ownership: reference-counted; what you receive is a reference of your own; free it. Immutable:
+ any thread may read it.
+
+ Functions: rm_data_new, rm_data_view, rm_data_retain, rm_data_free.
+ */
+typedef struct rm_data rm_data;
+
+/*
+ What went wrong, where, and what to do about it.
+
+ Ownership: comes through the last parameter of a failed call and is yours; free it. Immutable:
+ any thread may read it.
+
+ Functions: rm_error_code, rm_error_json, rm_error_free.
+ */
+typedef struct rm_error rm_error;
+
+/*
+ A manifest that was found good: ready to be run any number of times.
+
+ Ownership: yours from rm_pipeline_new; free it, also while runs of it are going on. Immutable:
+ any thread may run it, several at once.
+
+ Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_run_start, rm_pipeline_free.
+ */
+typedef struct rm_pipeline rm_pipeline;
+
+/*
+ Takes the place of a callback, for hosts that must not be called from foreign threads: events
+ are fetched, many at a time, by a thread of the host's choice. It holds up to 1,000 events;
+ beyond that the oldest are dropped and counted.
+
+ Ownership: yours from rm_queue_new; free it at any time. Threads: any, at the same time.
+
+ Functions: rm_queue_new, rm_queue_next, rm_queue_log, rm_queue_free.
+ */
+typedef struct rm_queue rm_queue;
+
+/*
+ A pipeline in motion, for hosts that want to look up now and then: for signals, for a progress
+ bar, for a button that says stop. rm_pipeline_run is this in one call.
+
+ The thread that waits for a run does its work; between waits a run stands still. Ownership:
+ yours from rm_run_start; free it at any time, which ends it. Threads: any; one may wait while
+ others cancel.
+
+ Functions: rm_run_start, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_free.
+ */
+typedef struct rm_run rm_run;
+
+/*
+ Node types, limits and remembered manifests: what pipelines are loaded with.
+
+ Where a function takes a runtime, NULL means the process's default one, which always exists,
+ has every limit at its default and cannot be closed.
+
+ Ownership: yours from rm_runtime_new; free it. Pipelines keep what they need of it, so free in
+ any order. Threads: any, at the same time.
+
+ Functions: rm_runtime_new, rm_runtime_query, rm_runtime_close, rm_runtime_free.
+ */
+typedef struct rm_runtime rm_runtime;
+
+/*
+ What every call that can fail returns: 0 for success, above 0 for flow control, below 0 for
+ failure. Treat a negative number that you do not know as a failure.
+ */
+typedef int32_t rm_status;
+
+/*
+ The parts of a value, to make an rm_data of or to read one. Fields are only ever added at the
+ end. Set `struct_size` to sizeof(rm_view) and everything you do not use to 0 or NULL.
+ */
+typedef struct rm_view {
+  /* sizeof(rm_view) of the side that made the struct. */
+  uint32_t struct_size;
+  /* RM_JSON, RM_TEXT, RM_BYTES, RM_TENSOR or RM_AUDIO. */
+  uint32_t kind;
+  /* RM_AUDIO: presentation time of the first frame in microseconds, or RM_NO_PTS. */
+  int64_t pts_us;
+  /* RM_JSON: the value. RM_AUDIO: `{"sample_rate": 16000}`. Others: empty. */
+  const char *json;
+  /* Length of `json` in bytes. */
+  size_t json_len;
+  /* The text, the bytes or the first element; NULL only if there is nothing. */
+  void *data;
+  /* Length of the text, the bytes or all elements together, in bytes. */
+  uint64_t byte_len;
+  /* Length of each dimension. RM_AUDIO: (frames) or (frames, channels). */
+  const int64_t *shape;
+  /*
+   Distance of neighbours in each dimension, in elements; NULL: C-contiguous. Never NULL in a
+   view that the library filled, unless ndim is 0.
+   */
+  const int64_t *strides;
+  /* Number of dimensions, 0 to 64. */
+  int32_t ndim;
+  /* Where the memory is, in DLPack's codes; 1 (or 0) is the CPU, the only one there is so far. */
+  int32_t device_type;
+  /* Which device of that type. */
+  int32_t device_id;
+  /*
+   DLPack's DLDataTypeCode: 0 int, 1 uint, 2 float, 4 bfloat, 5 complex, 6 bool. RM_AUDIO:
+   float of 32 bits in -1..1, or int of 16.
+   */
+  uint8_t dtype_code;
+  /* Bits of an element. */
+  uint8_t dtype_bits;
+  /* 1. */
+  uint16_t dtype_lanes;
+  /* RM_JSON: the values that the text refers to. */
+  struct rm_data *const *children;
+  /* How many. */
+  uint32_t child_count;
+  /* 0. */
+  uint32_t reserved;
+} rm_view;
+
+/* What the library calls when it has read your memory for the last time (rule 7). */
+typedef void (*rm_release_fn)(void *user_data);
+
+/*
+ One event. Fields are only ever added at the end; types that you do not know are to be ignored,
+ and freed.
+ */
+typedef struct rm_event {
+  /* sizeof(rm_event) of the side that made the struct. */
+  uint32_t struct_size;
+  /* RM_EVENT_LOG. */
+  uint32_t type;
+  /* What it is about; yours to free. */
+  struct rm_data *data;
+} rm_event;
+
+/*
+ Receives the messages of the library, from any thread, several at once. `target` says which
+ part speaks. The texts are borrowed for the call and end in no NUL.
+ */
+typedef void (*rm_log_fn)(void *user_data,
+                          int32_t level,
+                          const char *target,
+                          size_t target_len,
+                          const char *message,
+                          size_t message_len);
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/* The library's ABI version: `(major << 16) | minor`. */
+uint32_t rm_abi_version(void);
+
+/*
+ A JSON object about the build: `version` (of the library), `abi` ("major.minor"), `target`
+ (architecture and system), `profile`. Static; ends in a NUL.
+ */
+const char *rm_build_info(void);
+
+/* The status that the failed call returned. */
+rm_status rm_error_code(const struct rm_error *error);
+
+/*
+ The error as a JSON object; NULL for NULL.
+
+ Always there: `code` (a name from this header, as text) and `message`. Where known: `pointer`
+ (JSON pointer, RFC 6901, into the manifest, or into the input where that is wrong), `node` and
+ `node_type`, `item` (index of the input item in work, from 0), `hint` (what to do), `causes`
+ (a list of such objects; for a manifest with several problems, the problems). `len` may be
+ NULL. The text lives as long as the error.
+ */
+const char *rm_error_json(const struct rm_error *error, size_t *len);
+
+/* Frees an error. */
+void rm_error_free(struct rm_error *error);
+
+/*
+ Makes a value.
+
+ With `release` NULL everything is copied. Otherwise bytes, tensors and audio that are
+ C-contiguous and aligned are used where they are, and must stay as they are, until
+ `release(user_data)` (rule 7); everything else is copied and released before this returns.
+
+ Fails with RM_E_JSON for text that is not JSON, an integer beyond 64 bits, a key that stands
+ twice, or a reference to a child that is not there; RM_E_LIMIT for nesting beyond 100 levels;
+ RM_E_UTF8; RM_E_UNSUPPORTED for an element type or a device that is not known; RM_E_ARGUMENT
+ for parts that do not fit each other.
+ */
+rm_status rm_data_new(const struct rm_view *view,
+                      rm_release_fn release,
+                      void *user_data,
+                      struct rm_data **out,
+                      struct rm_error **error);
+
+/*
+ Fills a view of a value; set `out->struct_size` first. What it points to is borrowed and lives
+ as long as `data`; to keep a child, retain it.
+
+ A value of the kinds RM_JSON and RM_TEXT has its JSON in `json`; text has it in `data` as well,
+ as it is. Fails with RM_E_LIMIT for JSON nested beyond 200 levels, which nodes could make.
+ */
+rm_status rm_data_view(const struct rm_data *data, struct rm_view *out, struct rm_error **error);
+
+/* Another reference to the same value; NULL for NULL. */
+struct rm_data *rm_data_retain(struct rm_data *data);
+
+/* Gives a reference back. */
+void rm_data_free(struct rm_data *data);
+
+/*
+ Makes a runtime. `options_json` (NULL with length 0: all defaults) may set
+ `{"limits": {"manifest_bytes": 1048576, "manifest_depth": 64, "nodes": 1000,
+ "connections": 10000, "value_depth": 100}}`.
+ */
+rm_status rm_runtime_new(const char *options_json,
+                         size_t len,
+                         struct rm_runtime **out,
+                         struct rm_error **error);
+
+/*
+ Asks a runtime about itself. `what` is one of
+   nodes      a list with an entry for every node type: name, summary, takes, gives, heavy,
+              params (JSON Schema) and example
+   schema:T   the JSON Schema of the parameters of the node type T
+   limits     the limits in force
+   stats      {"manifests_parsed": n}: without those that were remembered
+   handles    how many objects of each type are alive in the process
+ */
+rm_status rm_runtime_query(struct rm_runtime *runtime,
+                           const char *what,
+                           size_t len,
+                           struct rm_data **out,
+                           struct rm_error **error);
+
+/*
+ Ends a runtime: pipelines of it cannot be made or run any more (RM_E_CLOSED), and runs that are
+ going on are cancelled. Waits for them up to `timeout_ms`; RM_AGAIN if some are left then.
+ Closing again is fine; the default runtime (NULL) is RM_E_ARGUMENT. Do not call it from a
+ callback.
+ */
+rm_status rm_runtime_close(struct rm_runtime *runtime, int64_t timeout_ms, struct rm_error **error);
+
+/* Gives a runtime back. Without rm_runtime_close its pipelines and runs go on. */
+void rm_runtime_free(struct rm_runtime *runtime);
+
+/*
+ Reads a manifest (version 1, JSON text) and checks all of it.
+
+   {"version": "v1",
+    "metadata": {"name": "..."},                                        optional
+    "nodes": [{"id": "a", "node_type": "Add", "params": {"addend": 1}}, ...],
+    "connections": [{"from": "a", "to": "b"}, ...]}
+
+ The text of the last 64 good manifests is remembered, so the same text again costs little.
+
+ Fails with RM_E_MANIFEST and every problem there is, RM_E_JSON, RM_E_UTF8, or RM_E_LIMIT.
+ */
+rm_status rm_pipeline_new(struct rm_runtime *runtime,
+                          const char *manifest_json,
+                          size_t len,
+                          struct rm_pipeline **out,
+                          struct rm_error **error);
+
+/*
+ What a pipeline consists of, in the order of the manifest:
+ `{"name", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}`. A heavy node may take
+ more than about 100 microseconds for a value.
+ */
+rm_status rm_pipeline_info(const struct rm_pipeline *pipeline,
+                           struct rm_data **out,
+                           struct rm_error **error);
+
+/*
+ Runs a pipeline on a batch of items and waits for the end, on the calling thread.
+
+ `input` (NULL: no items) is a JSON array of items, which go to every source node, or a JSON
+ object from the ids of source nodes to such arrays. `timeout_ms` is the time for all of it; -1
+ is without end. `result` is a JSON array: the outputs of all sinks, in the order in which the
+ sinks stand in the manifest. `report` (may be NULL) is as for rm_run_report.
+
+ Fails with RM_E_ARGUMENT for an input of another shape, RM_E_TIMEOUT, RM_E_CLOSED, or what the
+ failing node gives, as a rule RM_E_NODE or RM_E_IO; the error names the node and the item.
+ */
+rm_status rm_pipeline_run(const struct rm_pipeline *pipeline,
+                          const struct rm_data *input,
+                          int64_t timeout_ms,
+                          struct rm_data **result,
+                          struct rm_data **report,
+                          struct rm_error **error);
+
+/* Gives a pipeline back. */
+void rm_pipeline_free(struct rm_pipeline *pipeline);
+
+/*
+ All in one: manifest and input as JSON text in, result as a value whose `json` is the text.
+
+ `input_json` (NULL with length 0: no items) is as for rm_pipeline_run. Fails as
+ rm_pipeline_new and rm_pipeline_run do, and with RM_E_JSON for an input that is not JSON.
+ */
+rm_status rm_run_manifest(const char *manifest_json,
+                          size_t manifest_len,
+                          const char *input_json,
+                          size_t input_len,
+                          struct rm_data **result,
+                          struct rm_error **error);
+
+/* Begins a run; arguments as for rm_pipeline_run. Nothing happens before rm_run_wait. */
+rm_status rm_run_start(const struct rm_pipeline *pipeline,
+                       const struct rm_data *input,
+                       int64_t timeout_ms,
+                       struct rm_run **out,
+                       struct rm_error **error);
+
+/*
+ Works on a run for up to `timeout_ms`, or a little longer: a node is not stopped in the middle
+ of a value. 0 works for about 100 microseconds.
+
+ RM_OK: complete, and `result` and `report` (may be NULL) are as for rm_pipeline_run. RM_AGAIN:
+ there is more to do; wait again. After RM_OK or a failure the run is over: waiting again is
+ RM_E_CLOSED. RM_E_BUSY: another thread is waiting. Other failures as for rm_pipeline_run.
+ */
+rm_status rm_run_wait(struct rm_run *run,
+                      int64_t timeout_ms,
+                      struct rm_data **result,
+                      struct rm_data **report,
+                      struct rm_error **error);
+
+/*
+ Counts and times of a run so far, or of a run that is over:
+ `{"items", "items_done", "time_us", "sinks": {id: outputs}, "nodes": {id: {"node_type",
+ "items_in", "items_out", "time_us"}}}`. Times are in microseconds; for a node that waits the
+ time includes the waiting. RM_E_BUSY while another thread is waiting for the run.
+ */
+rm_status rm_run_report(struct rm_run *run, struct rm_data **out, struct rm_error **error);
+
+/*
+ Ends a run: whoever waits for it, or waits next, gets RM_E_CANCELLED as soon as the node in
+ work is done with its value. NULL, and a run that is over, are left alone.
+ */
+void rm_run_cancel(struct rm_run *run);
+
+/* Gives a run back and, unless it is over, ends it; its nodes are cleaned up. */
+void rm_run_free(struct rm_run *run);
+
+/* Makes an empty queue. */
+rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);
+
+/*
+ Fetches up to `capacity` events into the array `out`; set the struct_size of its first entry.
+ Waits up to `timeout_ms` for the first one. RM_OK: `count` events. RM_AGAIN: none came.
+ */
+rm_status rm_queue_next(struct rm_queue *queue,
+                        int64_t timeout_ms,
+                        struct rm_event *out,
+                        uint32_t capacity,
+                        uint32_t *count,
+                        struct rm_error **error);
+
+/*
+ An rm_log_fn that puts the message on a queue: pass it to rm_set_log with the queue as
+ user_data.
+ */
+void rm_queue_log(void *user_data,
+                  int32_t level,
+                  const char *target,
+                  size_t target_len,
+                  const char *message,
+                  size_t message_len);
+
+/* Gives a queue back, with the events that are still in it. */
+void rm_queue_free(struct rm_queue *queue);
+
+/*
+ Sends the library's messages up to `max_level` (0 none, RM_LOG_ERROR to RM_LOG_TRACE all) to
+ `log`, process-wide; NULL: nowhere, as at first. Nothing is ever written to stdout or stderr.
+ When this returns, the function that was set before is not running and will not be called
+ again; so do not call it from there. A queue that is set with rm_queue_log is kept alive.
+ */
+rm_status rm_set_log(rm_log_fn log, void *user_data, int32_t max_level, struct rm_error **error);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* REMOTEMEDIA_H */

@@ -1,0 +1,214 @@
+#define RM_ABI_MAJOR 1
+
+#define RM_ABI_MINOR 0
+
+#define RM_OK 0
+
+#define RM_AGAIN 1
+
+#define RM_E_ARGUMENT -1
+
+#define RM_E_UTF8 -2
+
+#define RM_E_JSON -3
+
+#define RM_E_MANIFEST -4
+
+#define RM_E_NODE -5
+
+#define RM_E_TIMEOUT -6
+
+#define RM_E_CANCELLED -7
+
+#define RM_E_CLOSED -8
+
+#define RM_E_BUSY -9
+
+#define RM_E_UNSUPPORTED -10
+
+#define RM_E_PLUGIN -11
+
+#define RM_E_IO -12
+
+#define RM_E_LIMIT -13
+
+#define RM_E_FORKED -14
+
+#define RM_E_PANIC -15
+
+#define RM_E_INTERNAL -16
+
+#define RM_E_DENIED -17
+
+#define RM_JSON 0
+
+#define RM_TEXT 1
+
+#define RM_BYTES 2
+
+#define RM_TENSOR 3
+
+#define RM_AUDIO 4
+
+#define RM_EVENT_LOG 1
+
+#define RM_LOG_ERROR 1
+
+#define RM_LOG_WARN 2
+
+#define RM_LOG_INFO 3
+
+#define RM_LOG_DEBUG 4
+
+#define RM_LOG_TRACE 5
+
+typedef struct rm_data rm_data;
+
+typedef struct rm_error rm_error;
+
+typedef struct rm_pipeline rm_pipeline;
+
+typedef struct rm_queue rm_queue;
+
+typedef struct rm_run rm_run;
+
+typedef struct rm_runtime rm_runtime;
+
+typedef int32_t rm_status;
+
+typedef struct rm_view {
+  uint32_t struct_size;
+  uint32_t kind;
+  int64_t pts_us;
+  const char *json;
+  size_t json_len;
+  void *data;
+  uint64_t byte_len;
+  const int64_t *shape;
+  const int64_t *strides;
+  int32_t ndim;
+  int32_t device_type;
+  int32_t device_id;
+  uint8_t dtype_code;
+  uint8_t dtype_bits;
+  uint16_t dtype_lanes;
+  struct rm_data *const *children;
+  uint32_t child_count;
+  uint32_t reserved;
+} rm_view;
+
+typedef void (*rm_release_fn)(void *user_data);
+
+typedef struct rm_event {
+  uint32_t struct_size;
+  uint32_t type;
+  struct rm_data *data;
+} rm_event;
+
+typedef void (*rm_log_fn)(void *user_data,
+                          int32_t level,
+                          const char *target,
+                          size_t target_len,
+                          const char *message,
+                          size_t message_len);
+
+uint32_t rm_abi_version(void);
+
+const char *rm_build_info(void);
+
+rm_status rm_error_code(const struct rm_error *error);
+
+const char *rm_error_json(const struct rm_error *error, size_t *len);
+
+void rm_error_free(struct rm_error *error);
+
+rm_status rm_data_new(const struct rm_view *view,
+                      rm_release_fn release,
+                      void *user_data,
+                      struct rm_data **out,
+                      struct rm_error **error);
+
+rm_status rm_data_view(const struct rm_data *data, struct rm_view *out, struct rm_error **error);
+
+struct rm_data *rm_data_retain(struct rm_data *data);
+
+void rm_data_free(struct rm_data *data);
+
+rm_status rm_runtime_new(const char *options_json,
+                         size_t len,
+                         struct rm_runtime **out,
+                         struct rm_error **error);
+
+rm_status rm_runtime_query(struct rm_runtime *runtime,
+                           const char *what,
+                           size_t len,
+                           struct rm_data **out,
+                           struct rm_error **error);
+
+rm_status rm_runtime_close(struct rm_runtime *runtime, int64_t timeout_ms, struct rm_error **error);
+
+void rm_runtime_free(struct rm_runtime *runtime);
+
+rm_status rm_pipeline_new(struct rm_runtime *runtime,
+                          const char *manifest_json,
+                          size_t len,
+                          struct rm_pipeline **out,
+                          struct rm_error **error);
+
+rm_status rm_pipeline_info(const struct rm_pipeline *pipeline,
+                           struct rm_data **out,
+                           struct rm_error **error);
+
+rm_status rm_pipeline_run(const struct rm_pipeline *pipeline,
+                          const struct rm_data *input,
+                          int64_t timeout_ms,
+                          struct rm_data **result,
+                          struct rm_data **report,
+                          struct rm_error **error);
+
+void rm_pipeline_free(struct rm_pipeline *pipeline);
+
+rm_status rm_run_manifest(const char *manifest_json,
+                          size_t manifest_len,
+                          const char *input_json,
+                          size_t input_len,
+                          struct rm_data **result,
+                          struct rm_error **error);
+
+rm_status rm_run_start(const struct rm_pipeline *pipeline,
+                       const struct rm_data *input,
+                       int64_t timeout_ms,
+                       struct rm_run **out,
+                       struct rm_error **error);
+
+rm_status rm_run_wait(struct rm_run *run,
+                      int64_t timeout_ms,
+                      struct rm_data **result,
+                      struct rm_data **report,
+                      struct rm_error **error);
+
+rm_status rm_run_report(struct rm_run *run, struct rm_data **out, struct rm_error **error);
+
+void rm_run_cancel(struct rm_run *run);
+
+void rm_run_free(struct rm_run *run);
+
+rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);
+
+rm_status rm_queue_next(struct rm_queue *queue,
+                        int64_t timeout_ms,
+                        struct rm_event *out,
+                        uint32_t capacity,
+                        uint32_t *count,
+                        struct rm_error **error);
+
+void rm_queue_log(void *user_data,
+                  int32_t level,
+                  const char *target,
+                  size_t target_len,
+                  const char *message,
+                  size_t message_len);
+
+void rm_queue_free(struct rm_queue *queue);
+
+rm_status rm_set_log(rm_log_fn log, void *user_data, int32_t max_level, struct rm_error **error);

@@ -1,0 +1,108 @@
+"""Sound as a value."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+__all__ = ["Audio"]
+
+#: Limits of the native library, checked here as well so that the error comes from where the
+#: mistake is.
+MAX_SAMPLE_RATE = 768_000
+MAX_CHANNELS = 64
+
+
+class Audio:
+    """Interleaved samples and how fast they go by.
+
+    Args:
+        samples: an object with the buffer protocol, as a rule a NumPy array, of shape (frames,)
+            or (frames, channels); float32 in -1..1 or int16; C-contiguous.
+        sample_rate: frames per second, 1 to 768,000 Hz.
+        pts: presentation time of the first frame in seconds, or None.
+
+    Raises:
+        TypeError: for samples of another type, or without the buffer protocol.
+        ValueError: for another shape, no or more than 64 channels, or a rate out of range.
+    """
+
+    __slots__ = ("_samples", "_view", "pts", "sample_rate")
+
+    def __init__(self, samples: Any, sample_rate: int, pts: Optional[float] = None) -> None:
+        view = memoryview(samples)
+        if view.format not in ("f", "h"):
+            raise TypeError(
+                f"audio samples are float32 or int16, not format {view.format!r}; "
+                "convert with .astype('float32')"
+            )
+        if view.ndim not in (1, 2):
+            raise ValueError(
+                f"audio samples have the shape (frames,) or (frames, channels), not {view.shape}"
+            )
+        if not view.c_contiguous:
+            raise ValueError("audio samples are C-contiguous; use numpy.ascontiguousarray")
+        if view.ndim == 2 and not 1 <= view.shape[1] <= MAX_CHANNELS:
+            raise ValueError(f"audio has 1 to {MAX_CHANNELS} channels, not {view.shape[1]}")
+        if not isinstance(sample_rate, int) or isinstance(sample_rate, bool):
+            raise TypeError(f"sample_rate is an int, not {type(sample_rate).__name__}")
+        if not 1 <= sample_rate <= MAX_SAMPLE_RATE:
+            raise ValueError(f"sample_rate is 1 to {MAX_SAMPLE_RATE} Hz, not {sample_rate}")
+        self._samples = samples
+        self._view = view
+        self.sample_rate = sample_rate
+        self.pts = pts
+
+    @property
+    def samples(self) -> Any:
+        """The samples: what was given, or a NumPy array for audio that comes from a node.
+
+        Without NumPy installed that is a memoryview.
+        """
+        if type(self._samples) is memoryview:
+            try:
+                import numpy
+            except ImportError:
+                return self._samples
+            self._samples = numpy.asarray(self._view)
+        return self._samples
+
+    @property
+    def frames(self) -> int:
+        """Samples per channel."""
+        return self._view.shape[0] if self._view.shape else 0
+
+    @property
+    def channels(self) -> int:
+        """Samples per frame."""
+        return self._view.shape[1] if self._view.ndim == 2 else 1
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.sample_rate
+
+    def _memoryview(self) -> memoryview:
+        """The samples as a memoryview; for this package."""
+        return self._view
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Audio):
+            return NotImplemented
+        return (
+            self.sample_rate == other.sample_rate
+            and self.pts == other.pts
+            and self._view.format == other._view.format
+            and self._view.shape == other._view.shape
+            and self._view.tobytes() == other._view.tobytes()
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        kind = "float32" if self._view.format == "f" else "int16"
+        pts = "" if self.pts is None else f", pts={self.pts:.3f} s"
+        channels = "mono" if self.channels == 1 else f"{self.channels} channels"
+        return (
+            f"Audio({self.duration:.3f} s, {self.sample_rate} Hz, {channels}, "
+            f"{kind}, {self.frames} frames{pts})"
+        )

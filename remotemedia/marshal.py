@@ -1,0 +1,293 @@
+"""Values as the native library takes and gives them: JSON text with the binary parts beside it.
+
+JSON has no bytes, arrays, NaN or infinities; those stand in the text as an object with the single
+key ``"$rm"``, and so does a dict of the user's that has this key. ``include/remotemedia.h`` has the
+rules, at ``rm_data``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Callable, NamedTuple, Optional
+
+from remotemedia.audio import Audio
+from remotemedia.errors import MarshalError, MarshalOverflowError, MarshalTypeError
+from remotemedia.errors import MarshalValueError
+
+#: How deep lists and dicts in an item may be nested.
+MAX_DEPTH = 100
+
+_ESCAPE = "$rm"
+_MIN_INT = -(2**63)
+_MAX_INT = 2**64 - 1
+
+_dumps = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
+
+Path = tuple[Any, ...]
+
+
+class Part(NamedTuple):
+    """A binary part: what an ``rm_view`` of it holds."""
+
+    #: ``"bytes"``, ``"tensor"`` or ``"audio"``.
+    kind: str
+    #: The memory: C-contiguous, in native byte order.
+    memory: Any
+    #: DLPack's type code and the bits of an element; (0, 0) for bytes.
+    dtype: tuple[int, int]
+    shape: tuple[int, ...]
+    sample_rate: int = 0
+    #: Presentation time in microseconds.
+    pts_us: Optional[int] = None
+
+
+def encode(value: Any, place: str = "input", levels: int = 0) -> tuple[str, list[Part]]:
+    """JSON text for a value, and its binary parts.
+
+    Args:
+        value: None, bool, int, float, str, bytes, bytearray, memoryview, arrays, Audio, and lists,
+            tuples and dicts with str keys of these.
+        place: what error messages call the value.
+        levels: how many outer levels are not the user's, and do not count for the depth.
+
+    Raises:
+        MarshalError: for anything else, naming where it stands.
+    """
+    parts: list[Part] = []
+    # A list of plain scalars, the common batch, needs no walk in Python.
+    if type(value) is list and set(map(type, value)) <= _LEAVES:
+        plain = value if _fits(value) else _walk(value, (), parts, place, levels)
+    else:
+        plain = _walk(value, (), parts, place, levels)
+    try:
+        text = _dumps(plain)
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _lone_surrogate(value, (), place) from error
+    except ValueError:
+        # NaN or an infinity in what looked plain.
+        text = _dumps(_walk(value, (), parts, place, levels))
+    return text, parts
+
+
+_LEAVES = {int, float, str, bool, type(None)}
+
+
+def _fits(items: list[Any]) -> bool:
+    return all(_MIN_INT <= item <= _MAX_INT for item in items if type(item) is int)
+
+
+def check(value: Any, place: str = "input", levels: int = 0) -> None:
+    """Raises what :func:`encode` would raise."""
+    encode(value, place, levels)
+
+
+def _where(path: Path, place: str) -> str:
+    steps = [f"[{step!r}]" for step in path]
+    if len(steps) > 8:
+        steps[4:-3] = ["..."]
+    return place + "".join(steps)
+
+
+def _refuse(kind: type[MarshalError], path: Path, place: str, why: str, hint: str) -> MarshalError:
+    pointer = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+    return kind(f"{_where(path, place)}: {why}", pointer=pointer, hint=hint)
+
+
+def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) -> Any:
+    """The value with everything replaced that JSON does not have."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        if not _MIN_INT <= value <= _MAX_INT:
+            raise _refuse(
+                MarshalOverflowError, path, place,
+                f"an int of {value.bit_length()} bits does not fit in 64 bits",
+                "pass it as float, as str or as bytes",
+            )
+        return value
+    if kind is float:
+        if value - value == 0.0:
+            return value
+        name = "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+        return {_ESCAPE: name}
+    if kind is list or kind is tuple:
+        _check_depth(path, place, levels)
+        return [_walk(item, (*path, i), parts, place, levels) for i, item in enumerate(value)]
+    if kind is dict:
+        _check_depth(path, place, levels)
+        plain = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise _refuse(
+                    MarshalTypeError, path, place,
+                    f"the dict key {key!r} is {_named(type(key))}, not str",
+                    "convert the keys with str()",
+                )
+            plain[str(key)] = _walk(item, (*path, key), parts, place, levels)
+        return {_ESCAPE: plain} if _ESCAPE in plain else plain
+    if kind is Audio:
+        parts.append(_audio(value))
+        return {_ESCAPE: len(parts) - 1}
+    part = _binary(value, path, place)
+    if part is not None:
+        parts.append(part)
+        return {_ESCAPE: len(parts) - 1}
+    # Subclasses cross as what they derive from.
+    for base in (str, int, float, list, tuple, dict):
+        if isinstance(value, base):
+            make: Callable[[Any], Any] = base
+            return _walk(make(value), path, parts, place, levels)
+    raise _refuse(
+        MarshalTypeError, path, place,
+        f"{_named(kind)} is not a value that crosses to the native library",
+        "use None, bool, int, float, str, bytes, arrays, Audio, or lists and dicts of these",
+    )
+
+
+def _named(kind: type) -> str:
+    module = kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def _check_depth(path: Path, place: str, levels: int) -> None:
+    if len(path) - levels >= MAX_DEPTH:
+        raise _refuse(
+            MarshalValueError, path, place,
+            f"nested deeper than {MAX_DEPTH} levels, or a container that contains itself",
+            "flatten it, or pass it as bytes",
+        )
+
+
+def _lone_surrogate(value: Any, path: Path, place: str) -> MarshalError:
+    """The error for text that is not Unicode, with its place."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            return _refuse(
+                MarshalValueError, path, place,
+                f"the text has a lone surrogate at index {error.start}",
+                "pass it as bytes, or encode it with errors='replace'",
+            )
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            for found in (_lone_surrogate(key, path, place), _lone_surrogate(item, (*path, key), place)):
+                if found.pointer is not None:
+                    return found
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            found = _lone_surrogate(item, (*path, index), place)
+            if found.pointer is not None:
+                return found
+    return MarshalValueError(f"{place}: text with a lone surrogate")
+
+
+# --- binary parts -----------------------------------------------------------------------------
+
+#: The element types of the buffer protocol, by format: DLPack's type code. Bits come from the size.
+_FORMATS = {
+    "?": 6, "b": 0, "h": 0, "i": 0, "l": 0, "q": 0, "n": 0, "B": 1, "H": 1, "I": 1, "L": 1,
+    "Q": 1, "N": 1, "e": 2, "f": 2, "d": 2, "Zf": 5, "Zd": 5,
+}
+_NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
+
+
+def _audio(audio: Audio) -> Part:
+    view = audio._memoryview()
+    pts_us = None if audio.pts is None else round(audio.pts * 1_000_000)
+    dtype = (2, 32) if view.format == "f" else (0, 16)
+    return Part("audio", view, dtype, view.shape, audio.sample_rate, pts_us)
+
+
+def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
+    """The part for an object with the buffer protocol or DLPack; None for anything else."""
+    try:
+        view = memoryview(value)
+    except (TypeError, ValueError, BufferError):
+        numpy = sys.modules.get("numpy")
+        kind = type(value)
+        if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
+            raise _refuse(
+                MarshalTypeError, path, place, f"arrays of {value.dtype} do not cross",
+                "convert it with .astype, for example to int64",
+            ) from None
+        if hasattr(kind, "__dlpack__"):
+            import numpy
+
+            return _binary(numpy.from_dlpack(value), path, place)
+        return None
+    if isinstance(value, (bytes, bytearray)) or (
+        type(value) is memoryview and view.format in ("B", "b", "c") and view.ndim == 1
+    ):
+        memory = view if view.c_contiguous else view.tobytes()
+        return Part("bytes", memory, (0, 0), (view.nbytes,))
+    form = view.format.lstrip("@=" + _NATIVE_ORDER)
+    code = _FORMATS.get(form)
+    if code is None:
+        if form[:1] in "<>!" and _FORMATS.get(form[1:]) is not None and hasattr(value, "astype"):
+            return _binary(value.astype(value.dtype.newbyteorder("=")), path, place)
+        raise _refuse(
+            MarshalTypeError, path, place,
+            f"arrays of {getattr(value, 'dtype', view.format)} do not cross",
+            "convert it with .astype, for example to float32",
+        )
+    memory = view if view.c_contiguous else view.tobytes()
+    return Part("tensor", memory, (code, view.itemsize * 8), view.shape)
+
+
+def tensor(memory: memoryview, dtype: tuple[int, int], shape: tuple[int, ...]) -> Any:
+    """An array on this memory: a NumPy array, or a memoryview where NumPy is not installed."""
+    code, bits = dtype
+    name = {0: "int", 1: "uint", 2: "float", 5: "complex", 6: "bool"}.get(code)
+    try:
+        import numpy
+    except ImportError:
+        form = {
+            (0, 8): "b", (0, 16): "h", (0, 32): "i", (0, 64): "q", (1, 8): "B", (1, 16): "H",
+            (1, 32): "I", (1, 64): "Q", (2, 32): "f", (2, 64): "d", (6, 8): "?",
+        }.get(dtype)
+        if form is None:
+            raise MarshalTypeError(
+                f"a tensor of {name or 'bfloat'}{bits} needs NumPy", hint="pip install numpy"
+            ) from None
+        if not shape:
+            return memory.cast(form)
+        return memory.cast(form, shape) if memory.nbytes else memory.cast(form)
+    if name is None:
+        raise MarshalTypeError(
+            f"NumPy has no bfloat{bits}", hint="convert it to float32 in the pipeline"
+        )
+    kind = "bool" if code == 6 else f"{name}{bits}"
+    return numpy.frombuffer(memory, dtype=kind).reshape(shape)
+
+
+# --- back ---------------------------------------------------------------------------------------
+
+
+def decode(text: str, part: Callable[[int], Any]) -> Any:
+    """The value of JSON text; ``part(i)`` gives the binary part number i."""
+    value = json.loads(text)
+    return _restore(value, part) if '"$rm"' in text else value
+
+
+_FLOATS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+
+
+def _restore(value: Any, part: Callable[[int], Any]) -> Any:
+    if type(value) is list:
+        return [_restore(item, part) for item in value]
+    if type(value) is not dict:
+        return value
+    if _ESCAPE in value:
+        content = value[_ESCAPE]
+        if type(content) is int:
+            return part(content)
+        if type(content) is str:
+            return _FLOATS[content]
+        value = content
+    return {key: _restore(item, part) for key, item in value.items()}

@@ -1,0 +1,57 @@
+"""What a run gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
+
+__all__ = ["Result"]
+
+
+class Result(list[Any]):
+    """The outputs of a run: a list, with what else there is to know about the run.
+
+    The list holds the outputs of all sinks (nodes that lead nowhere), in the order in which the
+    sinks stand in the manifest.
+    """
+
+    #: Which engine ran it: ``"native"`` or ``"python"``.
+    engine: str
+
+    def __init__(
+        self, outputs: list[Any], engine: str, report: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        super().__init__(outputs)
+        self.engine = engine
+        self._read = report
+        self._report: Optional[Mapping[str, Any]] = None
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """Counts and times of the run.
+
+        ``{"items", "items_done", "time_us", "sinks": {id: outputs}, "nodes": {id: {"node_type",
+        "items_in", "items_out", "time_us"}}}``; times in microseconds. For a node that waits the
+        time includes the waiting.
+        """
+        if self._report is None:
+            self._report = self._read()
+        return self._report
+
+    @property
+    def by_node(self) -> dict[str, list[Any]]:
+        """The outputs of each sink, by its id."""
+        by_node = {}
+        start = 0
+        for node, count in self.metrics["sinks"].items():
+            by_node[node] = self[start : start + count]
+            start += count
+        return by_node
+
+    def __reduce__(self) -> Any:
+        # A copy in another process has the outputs and the metrics, but no handle of the library.
+        return _rebuild, (list(self), self.engine, self.metrics)
+
+
+def _rebuild(outputs: list[Any], engine: str, report: Mapping[str, Any]) -> Result:
+    return Result(outputs, engine, lambda: report)

@@ -1,0 +1,180 @@
+//! `rm_pipeline`.
+
+use crate::abi::{RM_AGAIN, rm_status};
+use crate::data::rm_data;
+use crate::error::rm_error;
+use crate::guard::{Out, bytes, guard, text, timeout};
+use crate::handle::{Handle, Head, Kind, borrow, release, share};
+use crate::run::rm_run;
+use crate::runtime::{rm_runtime, runtime_or_default};
+use remotemedia_runtime::{Code, Error, Limits, Plan, Result, Value, json};
+use std::ffi::c_char;
+use std::ptr::null_mut;
+use std::sync::Arc;
+
+/// A manifest that was found good: ready to be run any number of times.
+///
+/// Ownership: yours from rm_pipeline_new; free it, also while runs of it are going on. Immutable:
+/// any thread may run it, several at once.
+///
+/// Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_run_start, rm_pipeline_free.
+#[cfg_attr(all(), repr(C))]
+pub struct rm_pipeline {
+    head: Head,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) runtime: Arc<rm_runtime>,
+}
+
+// SAFETY: repr(C), and begins with its head.
+unsafe impl Handle for rm_pipeline {
+    const KIND: Kind = Kind::Pipeline;
+}
+
+fn load(runtime: Arc<rm_runtime>, manifest: &[u8]) -> Result<Arc<rm_pipeline>> {
+    runtime.check_open()?;
+    let plan = runtime.runtime().load(manifest)?;
+    Ok(Arc::new(rm_pipeline { head: Head::new(Kind::Pipeline), plan, runtime }))
+}
+
+/// Reads a manifest (version 1, JSON text) and checks all of it.
+///
+///   {"version": "v1",
+///    "metadata": {"name": "..."},                                        optional
+///    "nodes": [{"id": "a", "node_type": "Add", "params": {"addend": 1}}, ...],
+///    "connections": [{"from": "a", "to": "b"}, ...]}
+///
+/// The text of the last 64 good manifests is remembered, so the same text again costs little.
+///
+/// Fails with RM_E_MANIFEST and every problem there is, RM_E_JSON, RM_E_UTF8, or RM_E_LIMIT.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_pipeline_new(
+    runtime: *mut rm_runtime,
+    manifest_json: *const c_char,
+    len: usize,
+    out: *mut *mut rm_pipeline,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rules 2, 4 and 6.
+        let (out, manifest) =
+            unsafe { (Out::new(out), text(manifest_json, len, "manifest_json")?) };
+        out.required("out")?;
+        // SAFETY: rule 4.
+        let runtime = unsafe { runtime_or_default(runtime)? };
+        Ok(out.set(load(runtime, manifest.as_bytes())?))
+    })
+}
+
+/// What a pipeline consists of, in the order of the manifest:
+/// `{"name", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}`. A heavy node may take
+/// more than about 100 microseconds for a value.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_pipeline_info(
+    pipeline: *const rm_pipeline,
+    out: *mut *mut rm_data,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rule 2.
+        let out = unsafe { Out::new(out) };
+        out.required("out")?;
+        // SAFETY: rule 4.
+        let pipeline = unsafe { borrow(pipeline)? };
+        Ok(out.set(rm_data::from_json(&pipeline.plan.to_json())?))
+    })
+}
+
+/// Runs a pipeline on a batch of items and waits for the end, on the calling thread.
+///
+/// `input` (NULL: no items) is a JSON array of items, which go to every source node, or a JSON
+/// object from the ids of source nodes to such arrays. `timeout_ms` is the time for all of it; -1
+/// is without end. `result` is a JSON array: the outputs of all sinks, in the order in which the
+/// sinks stand in the manifest. `report` (may be NULL) is as for rm_run_report.
+///
+/// Fails with RM_E_ARGUMENT for an input of another shape, RM_E_TIMEOUT, RM_E_CLOSED, or what the
+/// failing node gives, as a rule RM_E_NODE or RM_E_IO; the error names the node and the item.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_pipeline_run(
+    pipeline: *const rm_pipeline,
+    input: *const rm_data,
+    timeout_ms: i64,
+    result: *mut *mut rm_data,
+    report: *mut *mut rm_data,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rule 2.
+        let (result, report) = unsafe { (Out::new(result), Out::new(report)) };
+        result.required("result")?;
+        // SAFETY: rule 4.
+        let (pipeline, input) = unsafe { (share(pipeline)?, input_value(input)?) };
+        run(&pipeline, &input, timeout_ms, result, report)
+    })
+}
+
+/// Gives a pipeline back.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_pipeline_free(pipeline: *mut rm_pipeline) {
+    // SAFETY: rule 3.
+    unsafe { release(pipeline) }
+}
+
+/// All in one: manifest and input as JSON text in, result as a value whose `json` is the text.
+///
+/// `input_json` (NULL with length 0: no items) is as for rm_pipeline_run. Fails as
+/// rm_pipeline_new and rm_pipeline_run do, and with RM_E_JSON for an input that is not JSON.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_manifest(
+    manifest_json: *const c_char,
+    manifest_len: usize,
+    input_json: *const c_char,
+    input_len: usize,
+    result: *mut *mut rm_data,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rule 2.
+        let (result, report) = unsafe { (Out::new(result), Out::new(null_mut())) };
+        result.required("result")?;
+        // SAFETY: rules 4 and 6.
+        let (runtime, manifest, input) = unsafe {
+            (
+                runtime_or_default(std::ptr::null())?,
+                bytes(manifest_json.cast(), manifest_len, "manifest_json")?,
+                text(input_json, input_len, "input_json")?,
+            )
+        };
+        let pipeline = load(runtime, manifest)?;
+        let input = match input {
+            "" => Value::list(Vec::new()),
+            text => json::parse(text.as_bytes(), &[], Limits::VALUE_DEPTH + 2)?,
+        };
+        run(&pipeline, &input, -1, result, report)
+    })
+}
+
+fn run(
+    pipeline: &Arc<rm_pipeline>,
+    input: &Value,
+    timeout_ms: i64,
+    result: Out<rm_data>,
+    report: Out<rm_data>,
+) -> Result<rm_status> {
+    let run = rm_run::start(pipeline, input, timeout(timeout_ms))?;
+    match run.wait(None, result, report)? {
+        RM_AGAIN => Err(Error::new(Code::Internal, "a run without a limit came back early")),
+        status => Ok(status),
+    }
+}
+
+/// The input behind a pointer; none is no items.
+///
+/// # Safety
+/// As [`borrow`].
+pub(crate) unsafe fn input_value(input: *const rm_data) -> Result<Value> {
+    match input.is_null() {
+        true => Ok(Value::list(Vec::new())),
+        // SAFETY: by contract.
+        false => Ok(unsafe { borrow(input)? }.value().clone()),
+    }
+}

@@ -1,0 +1,186 @@
+//! `rm_run`.
+
+use crate::abi::{RM_AGAIN, rm_status};
+use crate::data::rm_data;
+use crate::error::rm_error;
+use crate::guard::{Out, guard, quiet, timeout};
+use crate::handle::{Handle, Head, Kind, release, share};
+use crate::pipeline::{input_value, rm_pipeline};
+use crate::runtime::Ticket;
+use remotemedia_runtime::{Code, Control, Error, Outcome, Progress, Result, Run, Value};
+use serde_json::Value as Json;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+/// What a poll may take: long enough for a short graph, short enough for an event loop.
+const POLL: Duration = Duration::from_micros(100);
+
+/// A pipeline in motion, for hosts that want to look up now and then: for signals, for a progress
+/// bar, for a button that says stop. rm_pipeline_run is this in one call.
+///
+/// The thread that waits for a run does its work; between waits a run stands still. Ownership:
+/// yours from rm_run_start; free it at any time, which ends it. Threads: any; one may wait while
+/// others cancel.
+///
+/// Functions: rm_run_start, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_free.
+#[cfg_attr(all(), repr(C))]
+pub struct rm_run {
+    head: Head,
+    control: Arc<Control>,
+    state: Mutex<State>,
+}
+
+// SAFETY: repr(C), and begins with its head.
+unsafe impl Handle for rm_run {
+    const KIND: Kind = Kind::Run;
+}
+
+enum State {
+    Going {
+        run: Box<Run>,
+        /// Books the run with its runtime until it is over.
+        _ticket: Ticket,
+    },
+    Over(Json),
+}
+
+impl rm_run {
+    pub(crate) fn start(
+        pipeline: &rm_pipeline,
+        input: &Value,
+        timeout: Option<Duration>,
+    ) -> Result<Arc<rm_run>> {
+        let run = Run::new(pipeline.plan.clone(), input, timeout)?;
+        let control = run.control();
+        let ticket = pipeline.runtime.enter(control.clone())?;
+        let state = Mutex::new(State::Going { run: Box::new(run), _ticket: ticket });
+        Ok(Arc::new(rm_run { head: Head::new(Kind::Run), control, state }))
+    }
+
+    fn state(&self) -> Result<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Ok(state),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::new(Code::Busy, "another thread is waiting for this run"))
+            }
+            // The engine contains panics, so this is one of ours.
+            Err(TryLockError::Poisoned(_)) => {
+                Err(Error::new(Code::Closed, "the run was closed by a panic"))
+            }
+        }
+    }
+
+    pub(crate) fn wait(
+        &self,
+        until: Option<Instant>,
+        result: Out<rm_data>,
+        report: Out<rm_data>,
+    ) -> Result<rm_status> {
+        let mut state = self.state()?;
+        let State::Going { run, .. } = &mut *state else {
+            return Err(Error::new(Code::Closed, "the run is over"));
+        };
+        match run.drive(until) {
+            Ok(Progress::Pending) => Ok(RM_AGAIN),
+            Ok(Progress::Done(Outcome { outputs, report: counts })) => {
+                if report.wanted() {
+                    report.set(rm_data::from_json(&counts)?);
+                }
+                *state = State::Over(counts);
+                Ok(result.set(rm_data::new(outputs)))
+            }
+            Err(error) => {
+                *state = State::Over(run.report());
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Begins a run; arguments as for rm_pipeline_run. Nothing happens before rm_run_wait.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_start(
+    pipeline: *const rm_pipeline,
+    input: *const rm_data,
+    timeout_ms: i64,
+    out: *mut *mut rm_run,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rule 2.
+        let out = unsafe { Out::new(out) };
+        out.required("out")?;
+        // SAFETY: rule 4.
+        let (pipeline, input) = unsafe { (share(pipeline)?, input_value(input)?) };
+        Ok(out.set(rm_run::start(&pipeline, &input, timeout(timeout_ms))?))
+    })
+}
+
+/// Works on a run for up to `timeout_ms`, or a little longer: a node is not stopped in the middle
+/// of a value. 0 works for about 100 microseconds.
+///
+/// RM_OK: complete, and `result` and `report` (may be NULL) are as for rm_pipeline_run. RM_AGAIN:
+/// there is more to do; wait again. After RM_OK or a failure the run is over: waiting again is
+/// RM_E_CLOSED. RM_E_BUSY: another thread is waiting. Other failures as for rm_pipeline_run.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_wait(
+    run: *mut rm_run,
+    timeout_ms: i64,
+    result: *mut *mut rm_data,
+    report: *mut *mut rm_data,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rule 2.
+        let (result, report) = unsafe { (Out::new(result), Out::new(report)) };
+        result.required("result")?;
+        // SAFETY: rule 4.
+        let run = unsafe { share(run.cast_const())? };
+        let slice = timeout(timeout_ms).map(|time| time.max(POLL));
+        let until = slice.and_then(|slice| Instant::now().checked_add(slice));
+        run.wait(until, result, report)
+    })
+}
+
+/// Counts and times of a run so far, or of a run that is over:
+/// `{"items", "items_done", "time_us", "sinks": {id: outputs}, "nodes": {id: {"node_type",
+/// "items_in", "items_out", "time_us"}}}`. Times are in microseconds; for a node that waits the
+/// time includes the waiting. RM_E_BUSY while another thread is waiting for the run.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_report(
+    run: *mut rm_run,
+    out: *mut *mut rm_data,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rule 2.
+        let out = unsafe { Out::new(out) };
+        out.required("out")?;
+        // SAFETY: rule 4.
+        let run = unsafe { share(run.cast_const())? };
+        let report = match &*run.state()? {
+            State::Going { run, .. } => run.report(),
+            State::Over(report) => report.clone(),
+        };
+        Ok(out.set(rm_data::from_json(&report)?))
+    })
+}
+
+/// Ends a run: whoever waits for it, or waits next, gets RM_E_CANCELLED as soon as the node in
+/// work is done with its value. NULL, and a run that is over, are left alone.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_cancel(run: *mut rm_run) {
+    quiet((), || {
+        // SAFETY: rule 4.
+        if let Ok(run) = unsafe { share(run.cast_const()) } {
+            run.control.cancel();
+        }
+    });
+}
+
+/// Gives a run back and, unless it is over, ends it; its nodes are cleaned up.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_free(run: *mut rm_run) {
+    // SAFETY: rule 3.
+    unsafe { release(run) }
+}
