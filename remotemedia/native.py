@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Iterable, Mapping
-from functools import partial
 from typing import Any, Callable, Optional, Union
 
 from remotemedia import marshal
@@ -56,6 +55,7 @@ _ABI_MINOR = 0
 _RM_OK = 0
 _RM_AGAIN = 1
 _RM_NO_PTS = -(2**63)
+_OBJECTS = ("data", "pipeline", "run", "queue")
 _KINDS = {"bytes": 2, "tensor": 3, "audio": 4}
 #: How long the library works before Python gets to look for signals, in milliseconds.
 _SLICE_MS = 50
@@ -89,13 +89,18 @@ class _Library:
                 hint="install library and package from the same release",
             )
         self.build_info: dict[str, Any] = json.loads(ffi.string(self.lib.rm_build_info()))
+        # Parsed once; a slot is made for every call, since a signal handler or a finaliser may call
+        # the library while another call of the same thread is going on.
+        self._types = {name: ffi.typeof(f"rm_{name} **") for name in _OBJECTS}
+        self._error_slot = ffi.typeof("rm_error **")
+        self._view = ffi.typeof("rm_view *")
         self.log_level = 2
         self.queue = self._open_log()
 
     def _open_log(self) -> Any:
         """A queue for the library's log. No callback: nothing may call into an interpreter that
         is going away."""
-        queue = self.ffi.new("rm_queue **")
+        queue = self.out("queue")
         log = self.ffi.addressof(self.lib, "rm_queue_log")
         self.check(self.lib.rm_queue_new, queue)
         self.check(self.lib.rm_set_log, log, queue[0], self.log_level)
@@ -116,7 +121,7 @@ class _Library:
         kind: type[RemoteMediaError] = RemoteMediaError,
     ) -> int:
         """Calls a function of the library; a failure is raised."""
-        error = self.ffi.new("rm_error **")
+        error = self.ffi.new(self._error_slot)
         status = function(*arguments, error)
         if status < 0:
             raise self.failure(error[0], kind)
@@ -124,7 +129,7 @@ class _Library:
 
     def out(self, kind: str) -> Any:
         """A place for an object."""
-        return self.ffi.new(kind + " **")
+        return self.ffi.new(self._types[kind])
 
     def drain_log(self) -> None:
         """Hands what the library has logged to ``logging``."""
@@ -140,8 +145,8 @@ class _Library:
                 return
             if status != _RM_OK:
                 return
-            for event in events[0 : count[0]]:
-                message = self.take(event.data)
+            fetched = [event.data for event in events[0 : count[0]]]
+            for message in map(self.take, fetched):
                 _log(message["level"], message["target"], message["message"], message["dropped"])
 
     # -- values ----------------------------------------------------------------------------------
@@ -150,28 +155,33 @@ class _Library:
         """An rm_data of a Python value; it is freed with the handle."""
         ffi = self.ffi
         text, parts = marshal.encode(value, place, levels)
-        children = [self._part(part) for part in parts]
         raw = text.encode()
-        view = ffi.new("rm_view *")
-        view.struct_size = ffi.sizeof("rm_view")
-        json_text = ffi.from_buffer(raw)
-        view.json = json_text
+        memory = ffi.from_buffer(raw)
+        view = self.view()
+        view.json = memory
         view.json_len = len(raw)
-        pointers = ffi.new("rm_data *[]", children)
-        view.children = pointers
-        view.child_count = len(children)
+        if parts:
+            children = [self._part(part) for part in parts]
+            pointers = ffi.new("rm_data *[]", children)
+            view.children = pointers
+            view.child_count = len(children)
         return self._new(view)
 
+    def view(self) -> Any:
+        view = self.ffi.new(self._view)
+        view.struct_size = self.ffi.sizeof(view[0])
+        return view
+
     def _new(self, view: Any) -> Any:
-        out = self.out("rm_data")
-        self.check(self.lib.rm_data_new, view, self.ffi.NULL, self.ffi.NULL, out, kind=_Refused)
+        null = self.ffi.NULL
+        out = self.out("data")
+        self.check(self.lib.rm_data_new, view, null, null, out, kind=_Refused)
         return self.ffi.gc(out[0], self.lib.rm_data_free)
 
     def _part(self, part: marshal.Part) -> Any:
         ffi = self.ffi
         memory = ffi.from_buffer(part.memory)
-        view = ffi.new("rm_view *")
-        view.struct_size = ffi.sizeof("rm_view")
+        view = self.view()
         view.kind = _KINDS[part.kind]
         view.pts_us = _RM_NO_PTS if part.pts_us is None else part.pts_us
         view.data = ffi.cast("void *", memory)
@@ -196,13 +206,13 @@ class _Library:
     def value(self, data: Any) -> Any:
         """The Python value of an rm_data. Arrays are views on its memory and keep it alive."""
         ffi = self.ffi
-        view = ffi.new("rm_view *")
-        view.struct_size = ffi.sizeof("rm_view")
+        view = self.view()
         self.check(self.lib.rm_data_view, data, view)
         kind = view.kind
         if kind == 0:
             text = str(ffi.buffer(view.json, view.json_len), "utf-8")
-            return marshal.decode(text, lambda index: self._child(view.children[index]))
+            children = view.children
+            return marshal.decode(text, lambda index: self._child(children[index]))
         if kind == 1:
             return str(ffi.buffer(view.data, view.byte_len), "utf-8")
         if kind == 2:
@@ -297,7 +307,7 @@ def build_info() -> dict[str, Any]:
 
 def _query(what: str) -> Any:
     library = _load()
-    out = library.out("rm_data")
+    out = library.out("data")
     raw = what.encode()
     library.check(library.lib.rm_runtime_query, library.ffi.NULL, raw, len(raw), out)
     return library.take(out[0])
@@ -357,7 +367,7 @@ class Prepared:
 
     def _open(self) -> Any:
         library = self._library
-        out = library.out("rm_pipeline")
+        out = library.out("pipeline")
         library.check(
             library.lib.rm_pipeline_new,
             library.ffi.NULL, self.manifest, len(self.manifest), out,
@@ -372,7 +382,7 @@ class Prepared:
     def info(self) -> dict[str, Any]:
         """``{"name", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}``."""
         library = self._library
-        out = library.out("rm_data")
+        out = library.out("data")
         library.check(library.lib.rm_pipeline_info, self._handle, out)
         return dict(library.take(out[0]))
 
@@ -407,9 +417,11 @@ class Prepared:
                 if progress is not None:
                     report = run.report()
                     progress(report["items_done"], report["items"])
-            return run.result()
-        finally:
+        except BaseException:
+            # Ctrl-C, for one: its nodes are cleaned up before it is reported.
             run.close()
+            raise
+        return run.result()
 
     async def run_async(self, items: Input = None, timeout: Optional[float] = None) -> Result:
         """Like :meth:`run`, for asyncio: short work is done at once, longer work in a thread.
@@ -428,10 +440,7 @@ class Prepared:
                 # The thread may still be at work; the run is freed when it has let go.
                 run.cancel()
                 raise
-        try:
-            return run.result()
-        finally:
-            run.close()
+        return run.result()
 
 
 class _Run:
@@ -439,21 +448,24 @@ class _Run:
 
     def __init__(self, library: _Library, pipeline: Any, data: Any, timeout_ms: int) -> None:
         self._library = library
-        out = library.out("rm_run")
+        out = library.out("run")
         library.check(
             library.lib.rm_run_start, pipeline, data, timeout_ms, out, kind=MarshalValueError
         )
         self._handle = library.ffi.gc(out[0], library.lib.rm_run_free)
-        self._result = library.out("rm_data")
-        self._report = library.out("rm_data")
+        self._outputs: Any = None
 
     def wait(self, milliseconds: int) -> int:
         """Works for that long; _RM_OK when it is complete, else _RM_AGAIN."""
         library = self._library
+        out = library.out("data")
         try:
-            return library.check(
-                library.lib.rm_run_wait, self._handle, milliseconds, self._result, self._report
+            status = library.check(
+                library.lib.rm_run_wait, self._handle, milliseconds, out, library.ffi.NULL
             )
+            if status == _RM_OK:
+                self._outputs = library.take(out[0])
+            return status
         finally:
             library.drain_log()
 
@@ -463,14 +475,13 @@ class _Run:
 
     def report(self) -> dict[str, Any]:
         library = self._library
-        out = library.out("rm_data")
+        out = library.out("data")
         library.check(library.lib.rm_run_report, self._handle, out)
         return dict(library.take(out[0]))
 
     def result(self) -> Result:
-        library = self._library
-        report = library.ffi.gc(self._report[0], library.lib.rm_data_free)
-        return Result(library.take(self._result[0]), "native", partial(library.value, report))
+        """What it gave, once it is complete. The metrics are read when somebody asks."""
+        return Result(self._outputs, "native", self.report)
 
     def cancel(self) -> None:
         self._library.lib.rm_run_cancel(self._handle)

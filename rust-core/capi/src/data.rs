@@ -179,7 +179,8 @@ impl Form {
 fn contiguous(shape: &[i64]) -> Vec<i64> {
     let mut strides = vec![1; shape.len()];
     for dimension in (1..shape.len()).rev() {
-        strides[dimension - 1] = strides[dimension] * shape[dimension].max(1);
+        // A dimension of length 0 may have neighbours of any length.
+        strides[dimension - 1] = i64::saturating_mul(strides[dimension], shape[dimension].max(1));
     }
     strides
 }

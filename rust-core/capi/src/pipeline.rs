@@ -172,9 +172,16 @@ fn run(
 /// # Safety
 /// As [`borrow`].
 pub(crate) unsafe fn input_value(input: *const rm_data) -> Result<Value> {
-    match input.is_null() {
-        true => Ok(Value::list(Vec::new())),
-        // SAFETY: by contract.
-        false => Ok(unsafe { borrow(input)? }.value().clone()),
+    if input.is_null() {
+        return Ok(Value::list(Vec::new()));
     }
+    // SAFETY: by contract.
+    let value = unsafe { borrow(input)? }.value();
+    // A node may nest what it is given, so a result may be too deep to go in again.
+    let most = Limits::VALUE_DEPTH + 2;
+    if value.depth() > most {
+        let message = format!("the input is nested deeper than {most} levels");
+        return Err(Error::new(Code::Limit, message));
+    }
+    Ok(value.clone())
 }

@@ -8,7 +8,7 @@ use crate::handle::{Handle, Head, Kind, release, share};
 use remotemedia_runtime::{Code, Error, Value};
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_void};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// How many events a queue holds; the oldest give way.
@@ -16,14 +16,15 @@ const CAPACITY: usize = 1000;
 
 /// Type of an event: a message for the log. `data` is JSON:
 /// `{"level": 1 to 5, "target": "...", "message": "...", "dropped": n}`, where n counts the events
-/// that were lost since the last one because nobody fetched them.
+/// that were lost just before this one because nobody fetched them.
 pub const RM_EVENT_LOG: u32 = 1;
 
 /// Takes the place of a callback, for hosts that must not be called from foreign threads: events
 /// are fetched, many at a time, by a thread of the host's choice. It holds up to 1,000 events;
 /// beyond that the oldest are dropped and counted.
 ///
-/// Ownership: yours from rm_queue_new; free it at any time. Threads: any, at the same time.
+/// Ownership: yours from rm_queue_new; free it at any time; who is waiting then gets RM_E_CLOSED.
+/// Threads: any, at the same time.
 ///
 /// Functions: rm_queue_new, rm_queue_next, rm_queue_log, rm_queue_free.
 #[cfg_attr(all(), repr(C))]
@@ -35,8 +36,27 @@ pub struct rm_queue {
 
 #[derive(Default)]
 struct Waiting {
-    events: VecDeque<(u32, Arc<rm_data>)>,
-    dropped: u64,
+    events: VecDeque<Event>,
+    /// How many were lost before the first of them.
+    dropped: i64,
+    closed: bool,
+}
+
+struct Event {
+    level: i32,
+    target: Box<str>,
+    message: Box<str>,
+}
+
+impl Event {
+    fn into_data(self, dropped: i64) -> Arc<rm_data> {
+        rm_data::new(Value::map([
+            ("level", Value::Int(self.level.into())),
+            ("target", Value::text(self.target)),
+            ("message", Value::text(self.message)),
+            ("dropped", Value::Int(dropped)),
+        ]))
+    }
 }
 
 // SAFETY: repr(C), and begins with its head.
@@ -58,20 +78,19 @@ pub struct rm_event {
 
 impl rm_queue {
     pub(crate) fn log(&self, level: i32, target: &str, message: &str) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = Event { level, target: target.into(), message: message.into() };
+        let mut waiting = self.waiting();
         if waiting.events.len() >= CAPACITY {
             waiting.events.pop_front();
             waiting.dropped += 1;
         }
-        let event = Value::map([
-            ("level", Value::Int(level.into())),
-            ("target", Value::text(target)),
-            ("message", Value::text(message)),
-            ("dropped", Value::Int(waiting.dropped as i64)),
-        ]);
-        waiting.events.push_back((RM_EVENT_LOG, rm_data::new(event)));
+        waiting.events.push_back(event);
         drop(waiting);
         self.filled.notify_one();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,8 +135,11 @@ pub extern "C" fn rm_queue_next(
         // SAFETY: rule 4.
         let queue = unsafe { share(queue.cast_const())? };
         let until = timeout(timeout_ms).and_then(|time| Instant::now().checked_add(time));
-        let mut waiting = queue.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = queue.waiting();
         while waiting.events.is_empty() {
+            if waiting.closed {
+                return Err(Error::new(Code::Closed, "the queue was freed"));
+            }
             waiting = match until {
                 None => queue.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
@@ -131,10 +153,10 @@ pub extern "C" fn rm_queue_next(
             };
         }
         let fetched = waiting.events.len().min(capacity as usize);
-        waiting.dropped = 0;
-        for (index, (kind, data)) in waiting.events.drain(..fetched).enumerate() {
-            let data = Arc::into_raw(data).cast_mut();
-            let event = rm_event { struct_size: size, r#type: kind, data };
+        let mut dropped = std::mem::take(&mut waiting.dropped);
+        for (index, event) in waiting.events.drain(..fetched).enumerate() {
+            let data = Arc::into_raw(event.into_data(std::mem::take(&mut dropped))).cast_mut();
+            let event = rm_event { struct_size: size, r#type: RM_EVENT_LOG, data };
             // SAFETY: by contract there are `capacity` entries of `size` bytes each.
             unsafe { out.byte_add(index * size as usize).write_unaligned(event) };
         }
@@ -171,6 +193,13 @@ pub extern "C" fn rm_queue_log(
 /// Gives a queue back, with the events that are still in it.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_queue_free(queue: *mut rm_queue) {
+    quiet((), || {
+        // SAFETY: rule 4. In a forked child nobody waits any more.
+        if let Ok(queue) = unsafe { share(queue.cast_const()) } {
+            queue.waiting().closed = true;
+            queue.filled.notify_all();
+        }
+    });
     // SAFETY: rule 3.
     unsafe { release(queue) }
 }

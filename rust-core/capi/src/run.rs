@@ -7,8 +7,7 @@ use crate::guard::{Out, guard, quiet, timeout};
 use crate::handle::{Handle, Head, Kind, release, share};
 use crate::pipeline::{input_value, rm_pipeline};
 use crate::runtime::Ticket;
-use remotemedia_runtime::{Code, Control, Error, Outcome, Progress, Result, Run, Value};
-use serde_json::Value as Json;
+use remotemedia_runtime::{Code, Control, Error, Progress, Result, Run, Value};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -35,13 +34,10 @@ unsafe impl Handle for rm_run {
     const KIND: Kind = Kind::Run;
 }
 
-enum State {
-    Going {
-        run: Box<Run>,
-        /// Books the run with its runtime until it is over.
-        _ticket: Ticket,
-    },
-    Over(Json),
+struct State {
+    run: Box<Run>,
+    /// Books the run with its runtime until it is over.
+    ticket: Option<Ticket>,
 }
 
 impl rm_run {
@@ -53,7 +49,7 @@ impl rm_run {
         let run = Run::new(pipeline.plan.clone(), input, timeout)?;
         let control = run.control();
         let ticket = pipeline.runtime.enter(control.clone())?;
-        let state = Mutex::new(State::Going { run: Box::new(run), _ticket: ticket });
+        let state = Mutex::new(State { run: Box::new(run), ticket: Some(ticket) });
         Ok(Arc::new(rm_run { head: Head::new(Kind::Run), control, state }))
     }
 
@@ -77,21 +73,17 @@ impl rm_run {
         report: Out<rm_data>,
     ) -> Result<rm_status> {
         let mut state = self.state()?;
-        let State::Going { run, .. } = &mut *state else {
-            return Err(Error::new(Code::Closed, "the run is over"));
-        };
-        match run.drive(until) {
-            Ok(Progress::Pending) => Ok(RM_AGAIN),
-            Ok(Progress::Done(Outcome { outputs, report: counts })) => {
+        let progress = state.run.drive(until);
+        if !matches!(progress, Ok(Progress::Pending)) {
+            state.ticket = None;
+        }
+        match progress? {
+            Progress::Pending => Ok(RM_AGAIN),
+            Progress::Done(outputs) => {
                 if report.wanted() {
-                    report.set(rm_data::from_json(&counts)?);
+                    report.set(rm_data::new(state.run.report()));
                 }
-                *state = State::Over(counts);
                 Ok(result.set(rm_data::new(outputs)))
-            }
-            Err(error) => {
-                *state = State::Over(run.report());
-                Err(error)
             }
         }
     }
@@ -158,11 +150,8 @@ pub extern "C" fn rm_run_report(
         out.required("out")?;
         // SAFETY: rule 4.
         let run = unsafe { share(run.cast_const())? };
-        let report = match &*run.state()? {
-            State::Going { run, .. } => run.report(),
-            State::Over(report) => report.clone(),
-        };
-        Ok(out.set(rm_data::from_json(&report)?))
+        let report = run.state()?.run.report();
+        Ok(out.set(rm_data::new(report)))
     })
 }
 
@@ -178,9 +167,11 @@ pub extern "C" fn rm_run_cancel(run: *mut rm_run) {
     });
 }
 
-/// Gives a run back and, unless it is over, ends it; its nodes are cleaned up.
+/// Gives a run back and, unless it is over, ends it; its nodes are cleaned up. Who is waiting for
+/// it gets RM_E_CANCELLED.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_run_free(run: *mut rm_run) {
+    rm_run_cancel(run);
     // SAFETY: rule 3.
     unsafe { release(run) }
 }

@@ -301,14 +301,19 @@ impl<'de> Visitor<'de> for EscapeSeed<'_, '_> {
     }
 
     fn visit_u64<E: de::Error>(self, index: u64) -> Result<Value, E> {
-        let Seed { reader, path, .. } = self.0;
+        let Seed { reader, path, depth, .. } = self.0;
         let child = usize::try_from(index).ok().and_then(|index| reader.children.get(index));
-        child.cloned().ok_or_else(|| {
+        let Some(child) = child else {
             let held = reader.children.len();
             let message =
                 format!("the text refers to binary part {index}, but there are {held} beside it");
-            reader.fail(Error::new(Code::Json, message).at(path.pointer()))
-        })
+            return Err(reader.fail(Error::new(Code::Json, message).at(path.pointer())));
+        };
+        // The object that refers to it does not count as a level.
+        if depth - 1 + child.depth() > reader.max_depth {
+            return Err(reader.fail(reader.too_deep(Some(path))));
+        }
+        Ok(child.clone())
     }
 
     fn visit_str<E: de::Error>(self, name: &str) -> Result<Value, E> {

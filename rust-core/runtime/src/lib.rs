@@ -31,6 +31,6 @@ pub use limits::Limits;
 pub use manifest::Plan;
 pub use node::{AsyncNode, BoxFuture, Context, Instance, Node};
 pub use registry::{NodeType, Registry};
-pub use run::{Control, Outcome, Progress, Run};
+pub use run::{Control, Progress, Run};
 pub use runtime::Runtime;
 pub use value::{Audio, Buffer, DType, Map, Storage, Tensor, Value};

@@ -11,7 +11,6 @@ use crate::manifest::{Plan, PlanNode};
 use crate::node::{BoxFuture, Context, Instance};
 use crate::schema::did_you_mean;
 use crate::value::Value;
-use serde_json::{Map, Value as Json, json};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -46,19 +45,11 @@ impl Control {
 /// How far a run has come.
 #[derive(Debug)]
 pub enum Progress {
-    /// It is complete.
-    Done(Outcome),
+    /// It is complete. These are the outputs of all sinks, in the order in which the sinks stand
+    /// in the manifest.
+    Done(Value),
     /// The time for this slice is over; drive it again.
     Pending,
-}
-
-/// What a run gave.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The outputs of all sinks, in the order in which the sinks stand in the manifest.
-    pub outputs: Value,
-    /// As [`Run::report`].
-    pub report: Json,
 }
 
 /// One execution of a [`Plan`].
@@ -189,7 +180,7 @@ impl Run {
         match advanced {
             Ok(false) => Ok(Progress::Pending),
             Ok(true) => match self.clean_up() {
-                None => Ok(Progress::Done(self.outcome())),
+                None => Ok(Progress::Done(self.outputs())),
                 Some(error) => Err(error),
             },
             Err(error) => {
@@ -205,31 +196,36 @@ impl Run {
     /// Counts and times so far:
     /// `{"items", "items_done", "time_us", "sinks": {id: outputs}, "nodes": {id: {"node_type",
     /// "items_in", "items_out", "time_us"}}}`. For a node that waits the time includes the waiting.
-    pub fn report(&self) -> Json {
-        let mut nodes = Map::new();
-        let mut sinks = Map::new();
-        for (node, slot) in self.plan.nodes.iter().zip(&self.slots) {
-            if node.consumers == 0 {
-                sinks.insert(node.id.clone(), json!(slot.items_out));
-            }
-            let metrics = json!({
-                "node_type": node.node_type, "items_in": slot.items_in,
-                "items_out": slot.items_out, "time_us": micros(slot.time),
-            });
-            nodes.insert(node.id.clone(), metrics);
-        }
-        json!({"items": self.items, "items_done": self.item,
-               "time_us": micros(self.clock - self.started), "sinks": sinks, "nodes": nodes})
+    pub fn report(&self) -> Value {
+        let count = |number: u64| Value::Int(number as i64);
+        let micros = |time: Duration| Value::Float(time.as_nanos() as f64 / 1_000.0);
+        let all = || self.plan.nodes.iter().zip(&self.slots);
+        let sinks = all().filter(|(node, _)| node.consumers == 0);
+        let nodes = all().map(|(node, slot)| {
+            let entries = [
+                ("node_type", Value::text(&node.node_type)),
+                ("items_in", count(slot.items_in)),
+                ("items_out", count(slot.items_out)),
+                ("time_us", micros(slot.time)),
+            ];
+            (&node.id, Value::map(entries))
+        });
+        Value::map([
+            ("items", count(self.items as u64)),
+            ("items_done", count(self.item as u64)),
+            ("time_us", micros(self.clock - self.started)),
+            ("sinks", Value::map(sinks.map(|(node, slot)| (&node.id, count(slot.items_out))))),
+            ("nodes", Value::map(nodes)),
+        ])
     }
 
-    fn outcome(&mut self) -> Outcome {
-        let report = self.report();
+    fn outputs(&mut self) -> Value {
         let sinks = self.plan.nodes.iter().zip(&mut self.slots);
         let mut results =
             sinks.filter(|(node, _)| node.consumers == 0).map(|(_, slot)| &mut slot.results);
         let mut outputs = results.next().map_or(Vec::new(), std::mem::take);
         results.for_each(|more| outputs.append(more));
-        Outcome { outputs: Value::list(outputs), report }
+        Value::list(outputs)
     }
 
     /// True when there is nothing left to do, false when the time for this slice is over.
@@ -488,10 +484,6 @@ impl Drop for Run {
             log::warn!("cleanup of an abandoned run failed: {error}");
         }
     }
-}
-
-fn micros(time: Duration) -> f64 {
-    (time.as_nanos() as f64) / 1_000.0
 }
 
 /// A panic as an error.

@@ -79,6 +79,16 @@ impl Value {
         }
     }
 
+    /// How many lists and maps are nested in one another; 0 for what is neither.
+    pub fn depth(&self) -> usize {
+        let deepest = match self {
+            Value::List(items) => items.iter().map(Value::depth).max(),
+            Value::Map(map) => map.values().map(Value::depth).max(),
+            _ => return 0,
+        };
+        1 + deepest.unwrap_or(0)
+    }
+
     /// The text, if it is text.
     pub fn as_text(&self) -> Option<&str> {
         match self {
