@@ -2,7 +2,7 @@
 
 use crate::abi::{RM_OK, rm_status};
 use crate::error::rm_error;
-use crate::guard::{Out, bytes, guard, text};
+use crate::guard::{Out, bytes, fields, guard, text};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
 use remotemedia_runtime::{
     Audio, Buffer, Code, DType, Error, Limits, Result, Storage, Tensor, Value, json,
@@ -394,9 +394,9 @@ fn sample_rate(json: &str) -> Result<u32> {
     struct Meta {
         sample_rate: u32,
     }
-    let meta: Meta = serde_json::from_str(json).map_err(|e| {
-        Error::new(Code::Argument, format!("the metadata of audio cannot be read: {e}"))
-            .hint("write {\"sample_rate\": 16000}")
+    let meta: Meta = fields(json, "the metadata of audio").map_err(|mut e| {
+        e.code = Code::Argument;
+        e.hint("write {\"sample_rate\": 16000}")
     })?;
     Ok(meta.sample_rate)
 }

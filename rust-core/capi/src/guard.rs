@@ -5,6 +5,8 @@ use crate::error::rm_error;
 use crate::handle::Handle;
 use remotemedia_runtime::run::panicked;
 use remotemedia_runtime::{Code, Error, Result};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value as Json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 use std::sync::{Arc, Once};
@@ -110,6 +112,20 @@ pub unsafe fn text<'a>(data: *const std::ffi::c_char, len: usize, name: &str) ->
     std::str::from_utf8(bytes).map_err(|e| {
         Error::new(Code::Utf8, format!("{name} is not UTF-8 at byte {}", e.valid_up_to()))
             .hint("pass text as UTF-8 with its length in bytes")
+    })
+}
+
+/// The fields of a struct, written as a JSON object. Serde alone would take lists for objects too.
+pub fn fields<T: DeserializeOwned>(text: &str, name: &str) -> Result<T> {
+    let object = serde_json::from_str::<Map<String, Json>>(text).and_then(|object| {
+        match object.values().any(Json::is_array) {
+            true => Err(serde::de::Error::custom("there is a list where no list belongs")),
+            false => serde_json::from_value(Json::Object(object)),
+        }
+    });
+    object.map_err(|e| {
+        let code = if e.is_data() { Code::Argument } else { Code::Json };
+        Error::new(code, format!("{name} cannot be read: {e}"))
     })
 }
 

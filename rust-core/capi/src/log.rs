@@ -71,6 +71,15 @@ fn sink() -> &'static RwLock<Sink> {
     }
 }
 
+/// The level of a message. What other crates call an error is a detail here: a node decides what
+/// the user is to know, and says it itself or fails.
+fn level_of(record: &Record) -> i32 {
+    match record.target().starts_with("remotemedia") {
+        true => record.level() as i32,
+        false => (record.level() as i32).max(RM_LOG_DEBUG),
+    }
+}
+
 struct Logger;
 
 impl Log for Logger {
@@ -79,9 +88,12 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record) {
+        let (level, target) = (level_of(record), record.target());
+        if level > log::max_level() as i32 {
+            return;
+        }
         // Only rm_set_log writes; a message of that very moment is lost rather than waited for.
         let Ok(sink) = sink().try_read() else { return };
-        let (level, target) = (record.level() as i32, record.target());
         match &*sink {
             Sink::None => {}
             Sink::Queue(queue) => queue.log(level, target, &record.args().to_string()),

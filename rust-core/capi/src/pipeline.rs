@@ -3,7 +3,7 @@
 use crate::abi::{RM_AGAIN, rm_status};
 use crate::data::rm_data;
 use crate::error::rm_error;
-use crate::guard::{Out, bytes, guard, text, timeout};
+use crate::guard::{Out, guard, text, timeout};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
 use crate::run::rm_run;
 use crate::runtime::{rm_runtime, runtime_or_default};
@@ -140,11 +140,11 @@ pub extern "C" fn rm_run_manifest(
         let (runtime, manifest, input) = unsafe {
             (
                 runtime_or_default(std::ptr::null())?,
-                bytes(manifest_json.cast(), manifest_len, "manifest_json")?,
+                text(manifest_json, manifest_len, "manifest_json")?,
                 text(input_json, input_len, "input_json")?,
             )
         };
-        let pipeline = load(runtime, manifest)?;
+        let pipeline = load(runtime, manifest.as_bytes())?;
         let input = match input {
             "" => Value::list(Vec::new()),
             text => json::parse(text.as_bytes(), &[], Limits::VALUE_DEPTH + 2)?,

@@ -3,7 +3,7 @@
 use crate::abi::{RM_AGAIN, RM_OK, rm_status};
 use crate::data::rm_data;
 use crate::error::rm_error;
-use crate::guard::{Out, guard, text, timeout};
+use crate::guard::{Out, fields, guard, text, timeout};
 use crate::handle::{Handle, Head, Kind, generation, live, release, share};
 use remotemedia_runtime::schema::did_you_mean;
 use remotemedia_runtime::{Code, Control, Error, Limits, Result, Runtime};
@@ -160,10 +160,7 @@ pub extern "C" fn rm_runtime_new(
         out.required("out")?;
         let options = match options {
             "" => Options::default(),
-            text => serde_json::from_str(text).map_err(|e| {
-                let code = if e.is_data() { Code::Argument } else { Code::Json };
-                Error::new(code, format!("options_json cannot be read: {e}"))
-            })?,
+            text => fields(text, "options_json")?,
         };
         Ok(out.set(Arc::new(rm_runtime::new(options.limits))))
     })

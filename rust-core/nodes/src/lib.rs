@@ -6,6 +6,7 @@
 use remotemedia_runtime::{NodeType, Registry};
 
 pub mod arithmetic;
+pub mod audio;
 pub mod basic;
 pub mod text;
 
@@ -25,5 +26,10 @@ fn types() -> Vec<NodeType> {
         arithmetic::multiply(),
         arithmetic::add(),
         text::text_processor(),
+        audio::audio_decode(),
+        audio::audio_resample(),
+        audio::audio_level(),
+        audio::audio_chunker(),
+        audio::voice_activity(),
     ]
 }

@@ -23,8 +23,8 @@ fn examples_give_what_they_say() {
         }
         let mut run = Run::new(plan, &value(&example["input"]), None).unwrap();
         match run.drive(None) {
-            Ok(Progress::Done(outcome)) => {
-                assert_eq!(outcome.outputs, value(&example["output"]), "{name}");
+            Ok(Progress::Done(outputs)) => {
+                assert_eq!(outputs, value(&example["output"]), "{name}");
             }
             other => panic!("{name}: {other:?}"),
         }
