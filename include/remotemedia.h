@@ -40,104 +40,73 @@
 
 /* Major version of the ABI: a library of another one must not be used. */
 #define RM_ABI_MAJOR 1
-
 /* Minor version of the ABI: a library whose minor is at least the header's will do. */
 #define RM_ABI_MINOR 0
-
 /* Success. */
 #define RM_OK 0
-
 /* Not yet, or nothing there: call again. */
 #define RM_AGAIN 1
-
 /* An argument is NULL, out of range or of the wrong kind. */
 #define RM_E_ARGUMENT -1
-
 /* Text is not UTF-8. */
 #define RM_E_UTF8 -2
-
 /* Text is not JSON. */
 #define RM_E_JSON -3
-
 /* The manifest is JSON but does not describe a pipeline; the error's causes are its problems. */
 #define RM_E_MANIFEST -4
-
 /* A node failed. */
 #define RM_E_NODE -5
-
 /* The time ran out. */
 #define RM_E_TIMEOUT -6
-
 /* The run was cancelled. */
 #define RM_E_CANCELLED -7
-
 /* The object was closed, or its run is over. */
 #define RM_E_CLOSED -8
-
 /* Another thread is using the object. */
 #define RM_E_BUSY -9
-
 /* Valid, but not something this library can do. */
 #define RM_E_UNSUPPORTED -10
-
 /* A plugin could not be loaded. */
 #define RM_E_PLUGIN -11
-
 /* A file could not be read or written. */
 #define RM_E_IO -12
-
 /* Larger, deeper or more than the limits allow. */
 #define RM_E_LIMIT -13
-
 /* The object was made before the process forked. */
 #define RM_E_FORKED -14
-
 /* A bug in a node or in the library was contained; the object it happened in is closed. */
 #define RM_E_PANIC -15
-
 /* A bug in the library. */
 #define RM_E_INTERNAL -16
-
 /* The policy in force does not permit it. */
 #define RM_E_DENIED -17
-
 /* Kind of a value: JSON, with binary parts beside it or without. */
 #define RM_JSON 0
-
 /* Kind of a value: text, in `data` as UTF-8. */
 #define RM_TEXT 1
-
 /* Kind of a value: raw bytes. */
 #define RM_BYTES 2
-
 /* Kind of a value: an array of numbers. */
 #define RM_TENSOR 3
-
 /* Kind of a value: sound. */
 #define RM_AUDIO 4
-
 /* A view's `pts_us` where there is no presentation time. */
 #define RM_NO_PTS INT64_MIN
 
 /*
  Type of an event: a message for the log. `data` is JSON:
  `{"level": 1 to 5, "target": "...", "message": "...", "dropped": n}`, where n counts the events
- that were lost since the last one because nobody fetched them.
+ that were lost just before this one because nobody fetched them.
  */
 #define RM_EVENT_LOG 1
-
 /* Level of a message: something failed. */
 #define RM_LOG_ERROR 1
-
 /* Level of a message: something is not as it should be. */
 #define RM_LOG_WARN 2
-
 /* Level of a message: something worth knowing happened. */
 #define RM_LOG_INFO 3
-
 /* Level of a message: for who looks for a fault. */
 #define RM_LOG_DEBUG 4
-
 /* Level of a message: everything. */
 #define RM_LOG_TRACE 5
 
@@ -183,7 +152,8 @@ typedef struct rm_pipeline rm_pipeline;
  are fetched, many at a time, by a thread of the host's choice. It holds up to 1,000 events;
  beyond that the oldest are dropped and counted.
 
- Ownership: yours from rm_queue_new; free it at any time. Threads: any, at the same time.
+ Ownership: yours from rm_queue_new; free it at any time; who is waiting then gets RM_E_CLOSED.
+ Threads: any, at the same time.
 
  Functions: rm_queue_new, rm_queue_next, rm_queue_log, rm_queue_free.
  */
@@ -309,7 +279,7 @@ uint32_t rm_abi_version(void);
  */
 const char *rm_build_info(void);
 
-/* The status that the failed call returned. */
+/* The status that the failed call returned; RM_E_ARGUMENT for NULL. */
 rm_status rm_error_code(const struct rm_error *error);
 
 /*
@@ -491,7 +461,10 @@ rm_status rm_run_report(struct rm_run *run, struct rm_data **out, struct rm_erro
  */
 void rm_run_cancel(struct rm_run *run);
 
-/* Gives a run back and, unless it is over, ends it; its nodes are cleaned up. */
+/*
+ Gives a run back and, unless it is over, ends it; its nodes are cleaned up. Who is waiting for
+ it gets RM_E_CANCELLED.
+ */
 void rm_run_free(struct rm_run *run);
 
 /* Makes an empty queue. */

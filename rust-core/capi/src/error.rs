@@ -1,6 +1,6 @@
 //! `rm_error`.
 
-use crate::abi::{RM_E_ARGUMENT, rm_status};
+use crate::abi::rm_status;
 use crate::guard::quiet;
 use crate::handle::{Handle, Head, Kind, borrow, release};
 use remotemedia_runtime::Error;
@@ -35,11 +35,11 @@ impl rm_error {
     }
 }
 
-/// The status that the failed call returned.
+/// The status that the failed call returned; RM_E_ARGUMENT for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_error_code(error: *const rm_error) -> rm_status {
     // SAFETY: rule 4.
-    unsafe { borrow(error) }.map_or(RM_E_ARGUMENT, |error| error.code)
+    unsafe { borrow(error) }.map_or_else(|none| none.code as rm_status, |error| error.code)
 }
 
 /// The error as a JSON object; NULL for NULL.

@@ -107,7 +107,9 @@ pub extern "C" fn rm_pipeline_run(
         let (result, report) = unsafe { (Out::new(result), Out::new(report)) };
         result.required("result")?;
         // SAFETY: rule 4.
-        let (pipeline, input) = unsafe { (share(pipeline)?, input_value(input)?) };
+        let pipeline = unsafe { share(pipeline)? };
+        // SAFETY: as above.
+        let input = unsafe { input_value(input, &pipeline)? };
         run(&pipeline, &input, timeout_ms, result, report)
     })
 }
@@ -167,20 +169,21 @@ fn run(
     }
 }
 
-/// The input behind a pointer; none is no items.
+/// The input for a pipeline behind a pointer; none is no items.
 ///
 /// # Safety
 /// As [`borrow`].
-pub(crate) unsafe fn input_value(input: *const rm_data) -> Result<Value> {
+pub(crate) unsafe fn input_value(input: *const rm_data, pipeline: &rm_pipeline) -> Result<Value> {
     if input.is_null() {
         return Ok(Value::list(Vec::new()));
     }
     // SAFETY: by contract.
     let value = unsafe { borrow(input)? }.value();
     // A node may nest what it is given, so a result may be too deep to go in again.
-    let most = Limits::VALUE_DEPTH + 2;
-    if value.depth() > most {
-        let message = format!("the input is nested deeper than {most} levels");
+    let most = pipeline.runtime.runtime().limits().value_depth.min(Limits::VALUE_DEPTH);
+    let around = if matches!(value, Value::Map(_)) { 2 } else { 1 };
+    if value.depth() > most + around {
+        let message = format!("an item of the input is nested deeper than {most} levels");
         return Err(Error::new(Code::Limit, message));
     }
     Ok(value.clone())

@@ -157,8 +157,13 @@ pub extern "C" fn rm_queue_next(
         for (index, event) in waiting.events.drain(..fetched).enumerate() {
             let data = Arc::into_raw(event.into_data(std::mem::take(&mut dropped))).cast_mut();
             let event = rm_event { struct_size: size, r#type: RM_EVENT_LOG, data };
-            // SAFETY: by contract there are `capacity` entries of `size` bytes each.
-            unsafe { out.byte_add(index * size as usize).write_unaligned(event) };
+            // SAFETY: by contract there are `capacity` entries of `size` bytes each. Fields that
+            // only a newer host knows are 0.
+            unsafe {
+                let entry = out.byte_add(index * size as usize);
+                entry.cast::<u8>().write_bytes(0, size as usize);
+                entry.write_unaligned(event);
+            }
         }
         // SAFETY: as above.
         unsafe { *count = fetched as u32 };

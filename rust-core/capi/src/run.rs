@@ -103,7 +103,9 @@ pub extern "C" fn rm_run_start(
         let out = unsafe { Out::new(out) };
         out.required("out")?;
         // SAFETY: rule 4.
-        let (pipeline, input) = unsafe { (share(pipeline)?, input_value(input)?) };
+        let pipeline = unsafe { share(pipeline)? };
+        // SAFETY: as above.
+        let input = unsafe { input_value(input, &pipeline)? };
         Ok(out.set(rm_run::start(&pipeline, &input, timeout(timeout_ms))?))
     })
 }

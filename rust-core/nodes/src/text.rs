@@ -4,7 +4,7 @@ use remotemedia_runtime::registry::About;
 use remotemedia_runtime::schema::did_you_mean;
 use remotemedia_runtime::{Context, Error, Instance, Node, NodeType, Result, Value};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 #[derive(Deserialize, JsonSchema)]
@@ -36,7 +36,7 @@ pub fn text_processor() -> NodeType {
     })
 }
 
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Operation {
     Uppercase,

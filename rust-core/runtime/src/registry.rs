@@ -43,7 +43,8 @@ impl NodeType {
     /// A node type with parameters of the type `P`, which `make` turns into an instance.
     ///
     /// # Panics
-    /// If the schema of `P` needs a word of JSON Schema that the check does not know.
+    /// If the schema of `P` needs a word of JSON Schema that the check does not know, or lacks a
+    /// default for a parameter that may be left out (its type must implement Serialize).
     pub fn new<P>(about: About, make: fn(&P) -> Instance) -> Self
     where
         P: DeserializeOwned + JsonSchema + Send + Sync + 'static,
@@ -59,6 +60,9 @@ impl NodeType {
         }
         if let Some(word) = schema::check_vocabulary(&schema) {
             panic!("the schema of {} uses what the check does not know: {word}", about.name);
+        }
+        if let Some(name) = schema::without_default(&schema) {
+            panic!("the schema of {} does not tell the default of {name}", about.name);
         }
         let prepare = move |params| {
             let params: P = serde_json::from_value(params)

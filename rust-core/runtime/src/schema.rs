@@ -212,6 +212,16 @@ fn expectation(schema: &Json) -> String {
     words
 }
 
+/// The first parameter that may be left out and has no default.
+pub fn without_default(schema: &Json) -> Option<&str> {
+    let required = schema.get("required").and_then(Json::as_array);
+    let required = |name: &str| required.is_some_and(|names| names.iter().any(|n| n == name));
+    let properties = schema.get("properties").and_then(Json::as_object)?;
+    let mut lacking =
+        properties.iter().filter(|(name, p)| !required(name) && p.get("default").is_none());
+    lacking.next().map(|(name, _)| name.as_str())
+}
+
 /// The first word of a schema that [`check`] does not know, with its place.
 pub fn check_vocabulary(schema: &Json) -> Option<String> {
     const KNOWN: &[&str] = &[

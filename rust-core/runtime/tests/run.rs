@@ -163,7 +163,7 @@ fn finish(run: &mut Run) -> Result<Vec<String>> {
 
 const CHAIN: [&str; 2] = ["a b", "b c"];
 
-fn chain<'a>(fails: [&'a str; 3]) -> [(&'a str, &'a str, &'a str); 3] {
+fn chain(fails: [&str; 3]) -> [(&str, &str, &str); 3] {
     [("Trace", "a", fails[0]), ("Trace", "b", fails[1]), ("Trace", "c", fails[2])]
 }
 
