@@ -29,7 +29,7 @@ class Audio:
     __slots__ = ("_samples", "_view", "pts", "sample_rate")
 
     def __init__(self, samples: Any, sample_rate: int, pts: Optional[float] = None) -> None:
-        view = memoryview(samples)
+        view: Any = memoryview(samples)
         if view.format not in ("f", "h"):
             raise TypeError(
                 f"audio samples are float32 or int16, not format {view.format!r}; "
@@ -69,19 +69,19 @@ class Audio:
     @property
     def frames(self) -> int:
         """Samples per channel."""
-        return self._view.shape[0] if self._view.shape else 0
+        return int(self._view.shape[0])
 
     @property
     def channels(self) -> int:
         """Samples per frame."""
-        return self._view.shape[1] if self._view.ndim == 2 else 1
+        return int(self._view.shape[1]) if self._view.ndim == 2 else 1
 
     @property
     def duration(self) -> float:
         """Length in seconds."""
         return self.frames / self.sample_rate
 
-    def _memoryview(self) -> memoryview:
+    def _memoryview(self) -> Any:
         """The samples as a memoryview; for this package."""
         return self._view
 

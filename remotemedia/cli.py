@@ -186,11 +186,11 @@ def _jsonable(value: Any, names: Iterator[Optional[str]]) -> Any:
         import base64
 
         return {"bytes": base64.b64encode(value).decode()}
+    if hasattr(value, "tolist"):
+        return _jsonable(value.tolist(), names)
     if isinstance(value, float) and value - value != 0.0:
         name = "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
         return {"$rm": name}
-    if hasattr(value, "tolist"):
-        return _jsonable(value.tolist(), names)
     return value
 
 
@@ -233,12 +233,12 @@ def _nodes(arguments: argparse.Namespace) -> int:
             print(f"{entry['name']:<{width}}  {entry['summary']}")
         return 0
     wanted = arguments.type
-    short = wanted[: -len("Node")] if wanted.endswith("Node") else wanted
+    short = wanted.removesuffix("Node")
     for entry in entries:
         if entry["name"].lower() == short.lower():
             _describe(entry)
             return 0
-    from remotemedia.core.manifest import did_you_mean
+    from remotemedia.core.schema import did_you_mean
 
     hint = did_you_mean(wanted, [entry["name"] for entry in entries], "")
     print(f'remotemedia: there is no node type "{wanted}" ({hint})', file=sys.stderr)
@@ -254,11 +254,8 @@ def _describe(entry: dict[str, Any]) -> None:
     if properties:
         print("  parameters")
     for name, schema in properties.items():
-        if name in required:
-            default = "required"
-        else:
-            default = f"default {json.dumps(schema.get('default'))}"
-        print(f"    {name}: {_kind(schema)}, {default}")
+        default = f"default {json.dumps(schema.get('default'))}"
+        print(f"    {name}: {_kind(schema)}, {'required' if name in required else default}")
         if schema.get("description"):
             print(f"        {' '.join(schema['description'].split())}")
     print("  example")
@@ -321,7 +318,9 @@ def _doctor(_: argparse.Namespace) -> int:
         info = native.build_info()
         rows.append(("  version", f"{info['version']} (ABI {info['abi']}, {info['profile']})"))
         if info["version"] != __version__:
-            rows.append(("  problem", "not the version of the package; install both from one wheel"))
+            rows.append(
+                ("  problem", "not the version of the package; install both from one wheel")
+            )
             healthy = False
         result = native.run_manifest(
             {"version": "v1", "nodes": [{"id": "n", "node_type": "PassThrough"}]}, [1]

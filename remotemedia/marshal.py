@@ -12,8 +12,12 @@ import sys
 from typing import Any, Callable, NamedTuple, Optional
 
 from remotemedia.audio import Audio
-from remotemedia.errors import MarshalError, MarshalOverflowError, MarshalTypeError
-from remotemedia.errors import MarshalValueError
+from remotemedia.errors import (
+    MarshalError,
+    MarshalOverflowError,
+    MarshalTypeError,
+    MarshalValueError,
+)
 
 #: How deep lists and dicts in an item may be nested.
 MAX_DEPTH = 100
@@ -73,6 +77,7 @@ def encode(value: Any, place: str = "input", levels: int = 0) -> tuple[str, list
     return text, parts
 
 
+_BASES: tuple[Any, ...] = (str, int, float, list, tuple, dict)
 _LEAVES = {int, float, str, bool, type(None)}
 
 
@@ -105,7 +110,9 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
     if kind is int:
         if not _MIN_INT <= value <= _MAX_INT:
             raise _refuse(
-                MarshalOverflowError, path, place,
+                MarshalOverflowError,
+                path,
+                place,
                 f"an int of {value.bit_length()} bits does not fit in 64 bits",
                 "pass it as float, as str or as bytes",
             )
@@ -124,7 +131,9 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
         for key, item in value.items():
             if not isinstance(key, str):
                 raise _refuse(
-                    MarshalTypeError, path, place,
+                    MarshalTypeError,
+                    path,
+                    place,
                     f"the dict key {key!r} is {_named(type(key))}, not str",
                     "convert the keys with str()",
                 )
@@ -138,12 +147,13 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
         parts.append(part)
         return {_ESCAPE: len(parts) - 1}
     # Subclasses cross as what they derive from.
-    for base in (str, int, float, list, tuple, dict):
+    for base in _BASES:
         if isinstance(value, base):
-            make: Callable[[Any], Any] = base
-            return _walk(make(value), path, parts, place, levels)
+            return _walk(base(value), path, parts, place, levels)
     raise _refuse(
-        MarshalTypeError, path, place,
+        MarshalTypeError,
+        path,
+        place,
         f"{_named(kind)} is not a value that crosses to the native library",
         "use None, bool, int, float, str, bytes, arrays, Audio, or lists and dicts of these",
     )
@@ -157,7 +167,9 @@ def _named(kind: type) -> str:
 def _check_depth(path: Path, place: str, levels: int) -> None:
     if len(path) - levels >= MAX_DEPTH:
         raise _refuse(
-            MarshalValueError, path, place,
+            MarshalValueError,
+            path,
+            place,
             f"nested deeper than {MAX_DEPTH} levels, or a container that contains itself",
             "flatten it, or pass it as bytes",
         )
@@ -170,13 +182,18 @@ def _lone_surrogate(value: Any, path: Path, place: str) -> MarshalError:
             value.encode()
         except UnicodeEncodeError as error:
             return _refuse(
-                MarshalValueError, path, place,
+                MarshalValueError,
+                path,
+                place,
                 f"the text has a lone surrogate at index {error.start}",
                 "pass it as bytes, or encode it with errors='replace'",
             )
     elif isinstance(value, dict):
         for key, item in value.items():
-            for found in (_lone_surrogate(key, path, place), _lone_surrogate(item, (*path, key), place)):
+            for found in (
+                _lone_surrogate(key, path, place),
+                _lone_surrogate(item, (*path, key), place),
+            ):
                 if found.pointer is not None:
                     return found
     elif isinstance(value, (list, tuple)):
@@ -191,8 +208,24 @@ def _lone_surrogate(value: Any, path: Path, place: str) -> MarshalError:
 
 #: The element types of the buffer protocol, by format: DLPack's type code. Bits come from the size.
 _FORMATS = {
-    "?": 6, "b": 0, "h": 0, "i": 0, "l": 0, "q": 0, "n": 0, "B": 1, "H": 1, "I": 1, "L": 1,
-    "Q": 1, "N": 1, "e": 2, "f": 2, "d": 2, "Zf": 5, "Zd": 5,
+    "?": 6,
+    "b": 0,
+    "h": 0,
+    "i": 0,
+    "l": 0,
+    "q": 0,
+    "n": 0,
+    "B": 1,
+    "H": 1,
+    "I": 1,
+    "L": 1,
+    "Q": 1,
+    "N": 1,
+    "e": 2,
+    "f": 2,
+    "d": 2,
+    "Zf": 5,
+    "Zd": 5,
 }
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 
@@ -207,19 +240,22 @@ def _audio(audio: Audio) -> Part:
 def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
     """The part for an object with the buffer protocol or DLPack; None for anything else."""
     try:
-        view = memoryview(value)
+        view: Any = memoryview(value)
     except (TypeError, ValueError, BufferError):
         numpy = sys.modules.get("numpy")
         kind = type(value)
         if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
             raise _refuse(
-                MarshalTypeError, path, place, f"arrays of {value.dtype} do not cross",
+                MarshalTypeError,
+                path,
+                place,
+                f"arrays of {value.dtype} do not cross",
                 "convert it with .astype, for example to int64",
             ) from None
         if hasattr(kind, "__dlpack__"):
-            import numpy
+            import numpy as imported
 
-            return _binary(numpy.from_dlpack(value), path, place)
+            return _binary(imported.from_dlpack(value), path, place)
         return None
     if isinstance(value, (bytes, bytearray)) or (
         type(value) is memoryview and view.format in ("B", "b", "c") and view.ndim == 1
@@ -230,9 +266,11 @@ def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
     code = _FORMATS.get(form)
     if code is None:
         if form[:1] in "<>!" and _FORMATS.get(form[1:]) is not None and hasattr(value, "astype"):
-            return _binary(value.astype(value.dtype.newbyteorder("=")), path, place)
+            return _binary(_in_native_order(value), path, place)
         raise _refuse(
-            MarshalTypeError, path, place,
+            MarshalTypeError,
+            path,
+            place,
             f"arrays of {getattr(value, 'dtype', view.format)} do not cross",
             "convert it with .astype, for example to float32",
         )
@@ -240,16 +278,29 @@ def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
     return Part("tensor", memory, (code, view.itemsize * 8), view.shape)
 
 
-def tensor(memory: memoryview, dtype: tuple[int, int], shape: tuple[int, ...]) -> Any:
+def _in_native_order(array: Any) -> Any:
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def tensor(memory: Any, dtype: tuple[int, int], shape: tuple[int, ...]) -> Any:
     """An array on this memory: a NumPy array, or a memoryview where NumPy is not installed."""
     code, bits = dtype
     name = {0: "int", 1: "uint", 2: "float", 5: "complex", 6: "bool"}.get(code)
     try:
         import numpy
     except ImportError:
-        form = {
-            (0, 8): "b", (0, 16): "h", (0, 32): "i", (0, 64): "q", (1, 8): "B", (1, 16): "H",
-            (1, 32): "I", (1, 64): "Q", (2, 32): "f", (2, 64): "d", (6, 8): "?",
+        form: Any = {
+            (0, 8): "b",
+            (0, 16): "h",
+            (0, 32): "i",
+            (0, 64): "q",
+            (1, 8): "B",
+            (1, 16): "H",
+            (1, 32): "I",
+            (1, 64): "Q",
+            (2, 32): "f",
+            (2, 64): "d",
+            (6, 8): "?",
         }.get(dtype)
         if form is None:
             raise MarshalTypeError(

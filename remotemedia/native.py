@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Iterable, Mapping
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Union, cast
 
 from remotemedia import marshal
 from remotemedia.audio import Audio
@@ -74,7 +74,7 @@ class _Library:
                 hint="install it with: pip install .",
             ) from error
         try:
-            self.lib: Any = ffi.dlopen(self.path, ffi.RTLD_NOW | ffi.RTLD_LOCAL)
+            self.lib = cast(Any, ffi.dlopen(self.path, ffi.RTLD_NOW | ffi.RTLD_LOCAL))
         except OSError as error:
             raise LibraryNotFoundError(
                 f"the native library cannot be loaded: {error}",
@@ -217,21 +217,23 @@ class _Library:
             return str(ffi.buffer(view.data, view.byte_len), "utf-8")
         if kind == 2:
             return bytes(ffi.buffer(view.data, view.byte_len))
+
         # The memory lives as long as anything refers to it, and other values may share it: it
         # must not be written to.
         def release(_: Any, data: Any = data) -> None:
             """Keeps the value until its memory is not needed any more."""
 
         owner = ffi.gc(ffi.cast("char *", view.data), release, view.byte_len)
-        memory = memoryview(ffi.buffer(owner, view.byte_len)).toreadonly()
+        memory: Any = memoryview(ffi.buffer(owner, view.byte_len)).toreadonly()
         shape = tuple(ffi.unpack(view.shape, view.ndim)) if view.ndim else ()
         dtype = (view.dtype_code, view.dtype_bits)
         if kind == 3:
             return marshal.tensor(memory, dtype, shape)
         meta = json.loads(str(ffi.buffer(view.json, view.json_len), "utf-8"))
-        samples = memory.cast("f" if dtype == (2, 32) else "h")
-        if len(shape) == 2:
-            samples = marshal.tensor(memory, dtype, shape) if 0 in shape else memory.cast(samples.format, shape)
+        form = "f" if dtype == (2, 32) else "h"
+        # A memoryview cannot be cast to a shape without elements, but NumPy has one.
+        empty = 0 in shape
+        samples = marshal.tensor(memory, dtype, shape) if empty else memory.cast(form, shape)
         pts = None if view.pts_us == _RM_NO_PTS else view.pts_us / 1_000_000
         return Audio(samples, meta["sample_rate"], pts)
 
@@ -346,7 +348,9 @@ def set_log_level(level: int) -> None:
             for nothing. At first it is ``logging.WARNING`` (30).
     """
     library = _load()
-    number = next((n for limit, n in ((5, 5), (10, 4), (20, 3), (30, 2), (40, 1)) if level <= limit), 0)
+    number = next(
+        (n for limit, n in ((5, 5), (10, 4), (20, 3), (30, 2), (40, 1)) if level <= limit), 0
+    )
     log = library.ffi.addressof(library.lib, "rm_queue_log")
     library.log_level = number
     library.check(library.lib.rm_set_log, log, library.queue, number)

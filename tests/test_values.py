@@ -278,8 +278,22 @@ class TestArrays:
 
     @pytest.mark.parametrize(
         "dtype",
-        "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 "
-        "complex64 complex128".split(),
+        [
+            "bool",
+            "int8",
+            "int16",
+            "int32",
+            "int64",
+            "uint8",
+            "uint16",
+            "uint32",
+            "uint64",
+            "float16",
+            "float32",
+            "float64",
+            "complex64",
+            "complex128",
+        ],
     )
     @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 0, 3), (1, 2, 3, 4)])
     def test_every_dtype_and_shape(self, dtype: str, shape: tuple[int, ...]) -> None:
@@ -293,7 +307,12 @@ class TestArrays:
     def test_any_strides_and_either_byte_order(self) -> None:
         numpy = self.numpy
         values = numpy.arange(24, dtype="float32").reshape(2, 3, 4)
-        for view in (values.T, values[:, ::-1], values[..., 1::2], numpy.broadcast_to(values, (2, 2, 3, 4))):
+        for view in (
+            values.T,
+            values[:, ::-1],
+            values[..., 1::2],
+            numpy.broadcast_to(values, (2, 2, 3, 4)),
+        ):
             (back,) = cross(view)
             assert numpy.array_equal(back, view) and back.flags.c_contiguous
         for order in "<>":

@@ -1,0 +1,48 @@
+"""Media pipelines at native speed, with your own Python in the middle.
+
+>>> from remotemedia import Pipeline
+>>> from remotemedia.nodes import CalculatorNode, PassThroughNode
+>>> pipeline = Pipeline("sums", [PassThroughNode(), CalculatorNode(operation="add", operand=5)])
+>>> pipeline.run_sync([1, 2, 3])
+[6, 7, 8]
+"""
+
+from remotemedia import native
+from remotemedia.audio import Audio
+from remotemedia.core.node import Node
+from remotemedia.core.pipeline import EngineWarning, Pipeline
+from remotemedia.errors import (
+    LibraryNotFoundError,
+    ManifestError,
+    MarshalError,
+    NodeError,
+    RemoteMediaError,
+    RunCancelledError,
+    RunTimeoutError,
+)
+from remotemedia.result import Result
+
+__all__ = [
+    "Audio",
+    "EngineWarning",
+    "LibraryNotFoundError",
+    "ManifestError",
+    "MarshalError",
+    "Node",
+    "NodeError",
+    "Pipeline",
+    "RemoteMediaError",
+    "Result",
+    "RunCancelledError",
+    "RunTimeoutError",
+    "native",
+]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        # Read when somebody asks: looking up metadata takes longer than the rest of the import.
+        from importlib.metadata import version
+
+        return version("remotemedia")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Pipelines, nodes and the Python engine."""

@@ -1,0 +1,509 @@
+"""Manifest v1 for the Python engine: strict reading, with every problem reported at once.
+
+The twin of ``rust-core/runtime/src/manifest.rs`` and of the reader in ``json.rs``: the same
+problems, in the same order and the same words. Only what is wrong with text that is not JSON at
+all is told in the words of Python's ``json``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from remotemedia.core import schema
+from remotemedia.core.catalog import catalog
+from remotemedia.core.schema import did_you_mean, escaped
+from remotemedia.errors import ManifestError
+from remotemedia.inputs import kind
+
+__all__ = ["MAX_DEPTH", "Plan", "PlanNode", "Types", "builtin_types", "plan", "read", "read_json"]
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 64
+MAX_NODES = 1_000
+MAX_CONNECTIONS = 10_000
+
+#: Node types by name, without the ending ``Node``: the schema of the parameters, or None for
+#: parameters that nobody checks.
+Types = Mapping[str, Optional[Mapping[str, Any]]]
+
+
+def builtin_types() -> dict[str, Optional[Mapping[str, Any]]]:
+    """The types that every manifest may name."""
+    return {name: entry["params"] for name, entry in catalog().items()}
+
+
+class PlanNode:
+    """A node of a :class:`Plan`."""
+
+    __slots__ = ("consumers", "id", "inputs", "node_type", "params")
+
+    def __init__(self, id: str, node_type: str, params: Mapping[str, Any]) -> None:
+        self.id = id
+        #: As the manifest spells it.
+        self.node_type = node_type
+        self.params = params
+        #: Places of the upstream nodes, in the order of the connections.
+        self.inputs: list[int] = []
+        #: How many connections lead away; none for a sink.
+        self.consumers = 0
+
+
+class Plan:
+    """A manifest that was found good."""
+
+    __slots__ = ("nodes", "order")
+
+    def __init__(self, nodes: list[PlanNode], order: list[int]) -> None:
+        self.nodes = nodes
+        #: Every place once, upstream before downstream; where the graph leaves a choice, the node
+        #: that stands first in the manifest.
+        self.order = order
+
+
+def read(text: bytes, types: Types) -> tuple[dict[str, Any], Plan]:
+    """Reads a manifest: the document, and what follows from it.
+
+    Raises:
+        ManifestError: with all the problems in ``causes`` if there are several.
+    """
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"manifest_json is not UTF-8 at byte {error.start}",
+            code="RM_E_UTF8",
+            hint="pass text as UTF-8 with its length in bytes",
+        ) from None
+    if len(text) > MAX_BYTES:
+        raise ManifestError(
+            f"the manifest has {len(text)} bytes; the limit is {MAX_BYTES}",
+            code="RM_E_LIMIT",
+            pointer="",
+            hint="pass data as input, not in the manifest",
+        )
+    document, problems = read_json(decoded)
+    return document, _checked(document, types, problems)
+
+
+def plan(document: Mapping[str, Any], types: Types) -> Plan:
+    """The same for a manifest that is there as a dict."""
+    return _checked(document, types, [])
+
+
+def _checked(document: Any, types: Types, problems: list[ManifestError]) -> Plan:
+    made = _Reader(types, problems).read(document)
+    if problems or made is None:
+        raise from_problems(problems)
+    return made
+
+
+def from_problems(problems: list[ManifestError]) -> ManifestError:
+    """One error for all the problems of a manifest. A single problem stands for itself."""
+    first = problems[0]
+    if len(problems) == 1:
+        return first
+    return ManifestError(
+        f"the manifest has {len(problems)} problems; the first: {first.message}",
+        code=first.code,
+        node=first.node,
+        node_type=first.node_type,
+        pointer=first.pointer,
+        hint=first.hint,
+        causes=tuple(problems),
+    )
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+class _NotJson(Exception):
+    """Something that Python's reader would let pass."""
+
+
+class _Doubled(dict[str, Any]):
+    """An object in which a key stands twice, with all that was written in it."""
+
+    pairs: list[tuple[str, Any]]
+
+
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+_ESCAPES = re.compile(
+    r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F])|.)", re.DOTALL
+)  # fmt: skip
+
+
+def read_json(text: str) -> tuple[Any, list[ManifestError]]:
+    """Reads JSON text; keys that stand twice are handed back as problems.
+
+    Raises:
+        ManifestError: with the code ``RM_E_JSON``, or ``RM_E_LIMIT`` for deep nesting.
+    """
+    deep, closing = _too_deep(text)
+    try:
+        if deep is not None:
+            # Good so far, with a number for the value that is too deep?
+            found, _, _ = _loads(text[:deep] + "0" + closing)
+            raise ManifestError(
+                f"the JSON is nested deeper than {MAX_DEPTH} levels",
+                code="RM_E_LIMIT",
+                pointer=_last(found),
+                hint="flatten the parameters, or pass data as input",
+            )
+        document, large, doubled = _loads(text)
+    except json.JSONDecodeError as error:
+        raise _not_json(
+            f"the text is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        ) from None
+    except _NotJson as error:
+        raise _not_json(f"the text is not JSON: {error}") from None
+    if large is not None:
+        digits = large if len(large) <= 40 else f"{large[:20]}... ({len(large)} digits)"
+        raise _not_json(f"the integer {digits} does not fit in 64 bits")
+    problems: list[ManifestError] = []
+    if doubled:
+        _report_doubled(document, "", problems)
+    return document, problems
+
+
+def _not_json(message: str) -> ManifestError:
+    hint = "a manifest is JSON text (RFC 8259) in UTF-8"
+    return ManifestError(message, code="RM_E_JSON", pointer="", hint=hint)
+
+
+def _too_deep(text: str) -> tuple[Optional[int], str]:
+    """Where the first bracket stands that is nested too deep, and what closes those around it."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return None, ""
+    closing: list[str] = []
+    for token in _TOKENS.finditer(text):
+        bracket = token.group()
+        if bracket in ("[", "{"):
+            if len(closing) == MAX_DEPTH:
+                return token.start(), "".join(reversed(closing))
+            closing.append("]" if bracket == "[" else "}")
+        elif bracket in ("]", "}") and closing:
+            closing.pop()
+    return None, ""
+
+
+def _loads(text: str) -> tuple[Any, Optional[str], bool]:
+    """The value, the first integer beyond 64 bits, and whether a key stands twice somewhere."""
+    large: list[str] = []
+    doubled: list[_Doubled] = []
+
+    def integer(literal: str) -> Any:
+        if literal == "-0":
+            return -0.0
+        if len(literal) > 20:
+            large.append(literal)
+            return real(literal)
+        number = int(literal)
+        if not -(2**63) <= number < 2**64:
+            large.append(literal)
+        return number
+
+    def real(literal: str) -> float:
+        number = float(literal)
+        if number - number != 0.0:
+            raise _NotJson("a number is out of range")
+        return number
+
+    def constant(name: str) -> Any:
+        raise _NotJson(f"{name} is not a number there")
+
+    def pairs(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(entries)
+        if len(made) == len(entries):
+            return made
+        made = _Doubled(made)
+        made.pairs = entries
+        doubled.append(made)
+        return made
+
+    value = json.loads(
+        text, parse_int=integer, parse_float=real, parse_constant=constant, object_pairs_hook=pairs
+    )
+    if "\\u" in text and any(escape.group(1) for escape in _ESCAPES.finditer(text)):
+        raise _NotJson("a lone surrogate in a text")
+    return value, large[0] if large else None, bool(doubled)
+
+
+def _last(value: Any) -> str:
+    """A pointer to the innermost of the last values."""
+    pointer = ""
+    while isinstance(value, (list, dict)):
+        if isinstance(value, list):
+            pointer += f"/{len(value) - 1}"
+            value = value[-1]
+        else:
+            pairs = value.pairs if isinstance(value, _Doubled) else list(value.items())
+            pointer += "/" + escaped(pairs[-1][0])
+            value = pairs[-1][1]
+    return pointer
+
+
+def _report_doubled(value: Any, pointer: str, problems: list[ManifestError]) -> None:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _report_doubled(item, f"{pointer}/{index}", problems)
+    elif isinstance(value, dict):
+        seen = set()
+        for key, item in value.pairs if isinstance(value, _Doubled) else value.items():
+            at = f"{pointer}/{escaped(key)}"
+            _report_doubled(item, at, problems)
+            if key in seen:
+                message = f'the key "{key}" stands twice in one object'
+                problems.append(ManifestError(message, pointer=at, hint="remove one of the two"))
+            seen.add(key)
+
+
+# --- the document ---------------------------------------------------------------------------------
+
+_Edge = tuple[int, int, int]
+
+
+class _Reader:
+    def __init__(self, types: Types, problems: list[ManifestError]) -> None:
+        self.types = types
+        self.problems = problems
+
+    def problem(self, message: str, pointer: str, hint: str, code: Optional[str] = None) -> None:
+        self.problems.append(ManifestError(message, code=code, pointer=pointer, hint=hint))
+
+    def read(self, document: Any) -> Optional[Plan]:
+        if not isinstance(document, dict):
+            message = f"a manifest is an object, not {kind(document)}"
+            self.problem(message, "", '{"version": "v1", "nodes": [...], "connections": [...]}')
+            return None
+        self.known_keys(document, "", ("version", "metadata", "nodes", "connections"))
+        if "version" not in document:
+            self.problem("the manifest has no version", "", 'add "version": "v1"')
+        elif document["version"] != "v1":
+            message = f'the version is {_brief(document["version"])}; this library reads "v1"'
+            self.problem(message, "/version", 'set it to "v1"')
+        self.metadata(document)
+        read = self.nodes(document)
+        if read is None:
+            return None
+        nodes, ids = read
+        return self.assemble(nodes, self.connections(document, ids))
+
+    def known_keys(self, found: Mapping[str, Any], pointer: str, known: tuple[str, ...]) -> None:
+        for key in found:
+            if key not in known:
+                hint = did_you_mean(key, known, "")
+                self.problem(f'unknown key "{key}"', f"{pointer}/{escaped(key)}", hint)
+
+    def metadata(self, document: Mapping[str, Any]) -> None:
+        metadata = document.get("metadata", {})
+        if not isinstance(metadata, dict):
+            message = f'"metadata" is an object, not {kind(metadata)}'
+            self.problem(message, "/metadata", 'remove it, or write {"name": "..."}')
+            return
+        # Other keys belong to whoever writes the manifest.
+        for key in ("name", "description", "created_at"):
+            value = metadata.get(key)
+            if value is not None and not isinstance(value, str):
+                message = f'"{key}" is text, not {kind(value)}'
+                self.problem(message, f"/metadata/{key}", "put it in quotes")
+
+    def nodes(
+        self, document: Mapping[str, Any]
+    ) -> Optional[tuple[list[Optional[PlanNode]], dict[str, int]]]:
+        """The nodes, an unusable one as None, and the place of each id."""
+        hint = 'add "nodes": [{"id": "...", "node_type": "...", "params": {}}]'
+        if "nodes" not in document:
+            self.problem("the manifest has no nodes", "", hint)
+            return None
+        nodes = document["nodes"]
+        if not isinstance(nodes, list):
+            self.problem(f'"nodes" is a list, not {kind(nodes)}', "/nodes", hint)
+            return None
+        if not nodes:
+            self.problem("the manifest has no nodes", "/nodes", hint)
+            return None
+        if len(nodes) > MAX_NODES:
+            self.too_many("nodes", len(nodes), MAX_NODES)
+            return None
+        ids: dict[str, int] = {}
+        return [self.node(index, node, ids) for index, node in enumerate(nodes)], ids
+
+    def too_many(self, what: str, count: int, limit: int) -> None:
+        message = f"the manifest has {count} {what}; the limit is {limit}"
+        hint = "split the pipeline, or raise the limit of the runtime"
+        self.problem(message, f"/{what}", hint, "RM_E_LIMIT")
+
+    def node(self, index: int, node: Any, ids: dict[str, int]) -> Optional[PlanNode]:
+        at = f"/nodes/{index}"
+        if not isinstance(node, dict):
+            message = f"a node is an object, not {kind(node)}"
+            self.problem(message, at, '{"id": "...", "node_type": "..."}')
+            return None
+        self.known_keys(node, at, ("id", "node_type", "params"))
+        id = self.name(node, at, "id", "a name of its own")
+        node_type = self.name(node, at, "node_type", "one of the types of node")
+        first = len(self.problems)
+        if id is not None:
+            if id in ids:
+                message = f'the id "{id}" is taken by /nodes/{ids[id]}'
+                self.problem(message, f"{at}/id", "give every node an id of its own")
+            else:
+                ids[id] = index
+        params = None if node_type is None else self.params(node_type, node, at)
+        for problem in self.problems[first:]:
+            problem.node = id
+            problem.node_type = node_type
+        if params is None or id is None or node_type is None:
+            return None
+        return PlanNode(id, node_type, params)
+
+    def name(self, found: Mapping[str, Any], at: str, key: str, what: str) -> Optional[str]:
+        """The text of a key that must be there and must not be empty."""
+        hint = f'"{key}" is {what}, as text'
+        if key not in found:
+            self.problem(f'"{key}" is missing', at, hint)
+        elif not isinstance(found[key], str):
+            self.problem(f'"{key}" is text, not {kind(found[key])}', f"{at}/{key}", hint)
+        elif not found[key]:
+            self.problem(f'"{key}" is empty', f"{at}/{key}", hint)
+        else:
+            return str(found[key])
+        return None
+
+    def params(
+        self, node_type: str, node: Mapping[str, Any], at: str
+    ) -> Optional[Mapping[str, Any]]:
+        name = find_type(node_type, self.types)
+        if name is None:
+            hint = did_you_mean(node_type, self.types, "no node types are known")
+            self.problem(f'there is no node type "{node_type}"', f"{at}/node_type", hint)
+        params = node.get("params", {})
+        if not isinstance(params, dict):
+            message = f'"params" is an object, not {kind(params)}'
+            hint = 'write the parameters as {"name": value}'
+            self.problem(message, f"{at}/params", hint)
+            return None
+        if name is None:
+            return None
+        known = self.types[name]
+        problems = [] if known is None else schema.check(known, params, f"{at}/params")
+        self.problems.extend(problems)
+        return None if problems else params
+
+    def connections(self, document: Mapping[str, Any], ids: dict[str, int]) -> list[_Edge]:
+        """Pairs of places in the list of nodes, with the index of the connection."""
+        connections = document.get("connections", [])
+        if not isinstance(connections, list):
+            message = f'"connections" is a list, not {kind(connections)}'
+            self.problem(message, "/connections", '[{"from": "...", "to": "..."}]')
+            return []
+        if len(connections) > MAX_CONNECTIONS:
+            self.too_many("connections", len(connections), MAX_CONNECTIONS)
+            return []
+        edges: dict[tuple[int, int], int] = {}
+        for index, connection in enumerate(connections):
+            at = f"/connections/{index}"
+            if not isinstance(connection, dict):
+                message = f"a connection is an object, not {kind(connection)}"
+                self.problem(message, at, '{"from": "...", "to": "..."}')
+                continue
+            self.known_keys(connection, at, ("from", "to"))
+            start = self.end(connection, at, "from", ids)
+            end = self.end(connection, at, "to", ids)
+            if start is None or end is None:
+                continue
+            if (start, end) in edges:
+                self.problem("the same connection stands twice", at, "remove one of the two")
+            else:
+                edges[start, end] = index
+        return [(start, end, index) for (start, end), index in edges.items()]
+
+    def end(
+        self, connection: Mapping[str, Any], at: str, key: str, ids: dict[str, int]
+    ) -> Optional[int]:
+        id = self.name(connection, at, key, "the id of a node")
+        if id is not None and id not in ids:
+            hint = did_you_mean(id, ids, "there are no nodes with an id")
+            self.problem(f'there is no node with the id "{id}"', f"{at}/{key}", hint)
+        return None if id is None else ids.get(id)
+
+    def assemble(self, nodes: list[Optional[PlanNode]], edges: list[_Edge]) -> Optional[Plan]:
+        before: list[list[int]] = [[] for _ in nodes]
+        after: list[list[int]] = [[] for _ in nodes]
+        for start, end, _ in edges:
+            before[end].append(start)
+            after[start].append(end)
+        waiting = [len(upstream) for upstream in before]
+        free = [place for place, count in enumerate(waiting) if count == 0]
+        order = []
+        while free:
+            place = heapq.heappop(free)
+            order.append(place)
+            for follower in after[place]:
+                waiting[follower] -= 1
+                if waiting[follower] == 0:
+                    heapq.heappush(free, follower)
+        if len(order) < len(nodes):
+            self.report_cycle(_find_cycle(before, waiting), nodes, edges)
+            return None
+        good = [node for node in nodes if node is not None]
+        if len(good) < len(nodes):
+            return None
+        for node, upstream, downstream in zip(good, before, after):
+            node.inputs = upstream
+            node.consumers = len(downstream)
+        return Plan(good, order)
+
+    def report_cycle(
+        self, cycle: list[int], nodes: list[Optional[PlanNode]], edges: list[_Edge]
+    ) -> None:
+        def id(place: int) -> str:
+            node = nodes[place]
+            return f"/nodes/{place}" if node is None else node.id
+
+        names = " -> ".join(map(id, [*cycle, cycle[0]]))
+        closing = [index for start, end, index in edges if (start, end) == (cycle[-1], cycle[0])]
+        at = f"/connections/{closing[0]}" if closing else ""
+        self.problem(
+            f"the nodes form a cycle: {names}", at, "remove one of the connections of the cycle"
+        )
+        first = nodes[cycle[0]]
+        if first is not None:
+            self.problems[-1].node = first.id
+            self.problems[-1].node_type = first.node_type
+
+
+def find_type(node_type: str, types: Types) -> Optional[str]:
+    """The name under which a type is known; ``PassThrough`` and ``PassThroughNode`` are the
+    same."""
+    if node_type in types:
+        return node_type
+    if node_type.endswith("Node") and node_type[:-4] in types:
+        return node_type[:-4]
+    return None
+
+
+def _find_cycle(before: list[list[int]], waiting: list[int]) -> list[int]:
+    """A cycle among the nodes that still wait for another, in the direction of the connections,
+    beginning with its first node in the manifest."""
+    walk = [next(place for place, count in enumerate(waiting) if count > 0)]
+    while True:
+        # A node that waits has an upstream node that waits, so the walk ends in a cycle.
+        following = next(place for place in before[walk[-1]] if waiting[place] > 0)
+        if following in walk:
+            cycle = walk[walk.index(following) :][::-1]
+            first = cycle.index(min(cycle))
+            return cycle[first:] + cycle[:first]
+        walk.append(following)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, str) and len(value) <= 40:
+        return f'"{value}"'
+    if type(value) is int and value < 2**63:
+        return str(value)
+    return kind(value)

@@ -1,0 +1,547 @@
+"""Pipelines: nodes and the connections between them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from os import PathLike, fspath
+from typing import Any, Optional, Union
+
+from remotemedia import native
+from remotemedia.core import manifest as reader
+from remotemedia.core.engine import Run, drive
+from remotemedia.core.node import BuiltinNode, Node, has_python, is_builtin, short_name
+from remotemedia.core.schema import did_you_mean, escaped
+from remotemedia.errors import (
+    LibraryNotFoundError,
+    ManifestError,
+    RemoteMediaError,
+    RunTimeoutError,
+)
+from remotemedia.inputs import normalise_input, normalise_timeout
+from remotemedia.result import Result
+
+__all__ = ["EngineWarning", "Pipeline"]
+
+
+class EngineWarning(UserWarning):
+    """A pipeline runs in the Python engine because it has a node that is written in Python."""
+
+
+class Pipeline:
+    """Nodes and the connections between them, which can be run any number of times::
+
+        pipeline = Pipeline("sums")
+        pipeline.add_node(PassThroughNode(name="in"))
+        pipeline.add_node(CalculatorNode(operation="add", operand=5))
+        pipeline.run_sync([1, 2, 3])  # [6, 7, 8]
+
+    The nodes form a chain, in the order in which they were added, until :meth:`connect` is used;
+    from then on the connections are those that were made with it, and no others.
+
+    It may be changed between runs, and run from several threads. Runs take turns if there is a
+    node of yours among its nodes, as that is one object.
+
+    Args:
+        name: goes into the manifest's metadata.
+        nodes: the first nodes.
+        description: goes into the manifest's metadata.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        nodes: Optional[Iterable[Node]] = None,
+        description: Optional[str] = None,
+    ) -> None:
+        created_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._metadata: dict[str, Any] = {"name": name, "created_at": created_at}
+        if description is not None:
+            self._metadata["description"] = description
+        self._nodes: list[Node] = []
+        #: By place the id and the type of nodes that come from a manifest, as it spells them.
+        self._spelled: dict[int, tuple[str, str]] = {}
+        self._connections: Optional[list[tuple[int, int]]] = None
+        self._turn = _Turn()
+        self._ready: Optional[_Ready] = None
+        self._told = False
+        for node in nodes or ():
+            self.add_node(node)
+
+    # --- what it consists of ----------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return str(self._metadata.get("name") or "pipeline")
+
+    @property
+    def description(self) -> Optional[str]:
+        """The description."""
+        return self._metadata.get("description")
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes, in the order in which they were added."""
+        return tuple(self._nodes)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the nodes: ``<name>_<index>``, or what the manifest had that it came from."""
+        return tuple(name for name, _ in self._named())
+
+    def _named(self) -> list[tuple[str, str]]:
+        """The id and the type of each node."""
+        return [
+            self._spelled.get(place, (f"{node.name}_{place}", node.node_type))
+            for place, node in enumerate(self._nodes)
+        ]
+
+    @property
+    def connections(self) -> tuple[tuple[str, str], ...]:
+        """The connections, as pairs of ids."""
+        ids = self.ids
+        return tuple((ids[start], ids[end]) for start, end in self._edges())
+
+    def add_node(self, node: Node) -> Pipeline:
+        """Adds a node object.
+
+        Returns:
+            The pipeline, so that calls can be chained.
+
+        Raises:
+            ManifestError: if the node is in this pipeline already.
+        """
+        given: object = node
+        if not isinstance(given, Node):
+            hint = "; call it to make one" if isinstance(given, type) else ""
+            raise TypeError(
+                f"a node is an object of a class derived from Node, not {given!r}{hint}"
+            )
+        if any(node is other for other in self._nodes):
+            raise ManifestError(
+                f'the node "{node.name}" is in this pipeline already',
+                node_type=node.node_type,
+                hint="make another node of this type",
+            )
+        self._nodes.append(node)
+        return self
+
+    def connect(self, source: Union[Node, str], target: Union[Node, str]) -> Pipeline:
+        """Connects two nodes, given as objects or by their ids.
+
+        Returns:
+            The pipeline, so that calls can be chained.
+
+        Raises:
+            ManifestError: if one of them is not in this pipeline. Connections that make no sense
+                together, such as a cycle, are found by :meth:`validate` and before a run.
+        """
+        edge = self._place(source), self._place(target)
+        self._connections = [*(self._connections or ()), edge]
+        return self
+
+    def _place(self, node: Union[Node, str]) -> int:
+        if isinstance(node, str):
+            ids = self.ids
+            if node in ids:
+                return ids.index(node)
+            hint = did_you_mean(node, ids, "add the nodes first, with add_node")
+            raise ManifestError(f'there is no node with the id "{node}"', hint=hint)
+        for place, other in enumerate(self._nodes):
+            if node is other:
+                return place
+        raise ManifestError(
+            f"the node {node!r} is not in this pipeline", hint="add it first, with add_node"
+        )
+
+    def _edges(self) -> list[tuple[int, int]]:
+        if self._connections is not None:
+            return self._connections
+        return [(place, place + 1) for place in range(len(self._nodes) - 1)]
+
+    # --- as a manifest ----------------------------------------------------------------------------
+
+    def serialize(self) -> str:
+        """The pipeline as a manifest, JSON text.
+
+        Raises:
+            ManifestError: if a parameter cannot be written as JSON.
+        """
+        return json.dumps(self._document(of_users=True), ensure_ascii=False)
+
+    def _document(self, of_users: bool) -> dict[str, Any]:
+        """The manifest as a dict; the parameters of users' nodes may be anything, so they are in
+        it only on demand."""
+        problems: list[ManifestError] = []
+        nodes = []
+        for place, (node, (node_id, node_type)) in enumerate(zip(self._nodes, self._named())):
+            params: dict[str, Any] = {}
+            if of_users or is_builtin(node):
+                at = f"/nodes/{place}/params"
+                try:
+                    params = _plain(node.params, at, 3)
+                except ManifestError as problem:
+                    problem.node, problem.node_type = node_id, node_type
+                    problems.append(problem)
+            nodes.append({"id": node_id, "node_type": node_type, "params": params})
+        if problems:
+            raise reader.from_problems(problems)
+        connections = [{"from": start, "to": end} for start, end in self.connections]
+        return {
+            "version": "v1",
+            "metadata": dict(self._metadata),
+            "nodes": nodes,
+            "connections": connections,
+        }
+
+    @classmethod
+    def from_manifest(
+        cls, manifest: native.Manifest, node_types: Iterable[type[Node]] = ()
+    ) -> Pipeline:
+        """The pipeline that a manifest describes.
+
+        Args:
+            manifest: JSON text, the same as a dict, or the path of a file.
+            node_types: classes of your own that the manifest may name.
+
+        Raises:
+            ManifestError: with every problem in ``causes``.
+            OSError: if a manifest's file cannot be read.
+        """
+        import remotemedia.nodes  # noqa: F401  they register themselves
+
+        types = reader.builtin_types()
+        classes: dict[str, type[Node]] = dict(BuiltinNode.registry)
+        for kind in node_types:
+            if not (isinstance(kind, type) and issubclass(kind, Node)):
+                raise TypeError(f"a node type is a class derived from Node, not {kind!r}")
+            classes[short_name(kind.__name__)] = kind
+            types[short_name(kind.__name__)] = None
+        document, plan = reader.read(native.manifest_text(manifest), types)
+        metadata = document.get("metadata", {})
+        pipeline = cls(metadata.get("name"))
+        pipeline._metadata = metadata
+        problems = []
+        for place, node in enumerate(plan.nodes):
+            kind = classes[reader.find_type(node.node_type, types) or ""]
+            try:
+                made = kind(**node.params)
+            except Exception as error:  # noqa: BLE001  users' code may raise anything
+                problem = ManifestError(
+                    f"{type(error).__name__}: {error}",
+                    node=node.id,
+                    node_type=node.node_type,
+                    pointer=f"/nodes/{place}/params",
+                    hint=f"the parameters are the arguments of {kind.__name__}",
+                )
+                problem.__cause__ = error
+                problems.append(problem)
+                continue
+            made.name = node.id.removesuffix(f"_{place}") or node.id
+            pipeline._nodes.append(made)
+            pipeline._spelled[place] = node.id, node.node_type
+        if problems:
+            raise reader.from_problems(problems)
+        ids = [node.id for node in plan.nodes]
+        pipeline._connections = [
+            (ids.index(edge["from"]), ids.index(edge["to"]))
+            for edge in document.get("connections", ())
+        ]
+        return pipeline
+
+    def validate(self) -> None:
+        """Checks the pipeline without running it.
+
+        Raises:
+            ManifestError: with every problem in ``causes``.
+        """
+        ready = self._prepare()
+        if ready.users or not native.is_available():
+            ready.plan()
+        else:
+            ready.prepared()
+
+    # --- running ----------------------------------------------------------------------------------
+
+    async def run(
+        self, input_data: Any = None, use_rust: bool = True, timeout: Optional[float] = None
+    ) -> Result:
+        """Runs the pipeline on these items.
+
+        Args:
+            input_data: an iterable of items, which go to every source node (one that nothing is
+                connected to), or a dict from the ids of source nodes to iterables. None is no
+                items.
+            use_rust: whether to run in the native library. Without it, and with nodes of your
+                own, the pipeline runs in the Python engine, with the same results, and a warning
+                says so: once in a process that the library is missing, once per pipeline that it
+                has a node in Python.
+            timeout: the time for all of it, in seconds.
+
+        Returns:
+            The outputs of all sinks (nodes that lead nowhere), in the order of the nodes.
+
+        Raises:
+            ManifestError: the nodes and connections make no pipeline.
+            MarshalError: an item is not a value that can cross to the native library, or the
+                input is not a list of items.
+            NodeError: a node failed; says which node, which item and why.
+            RunTimeoutError: the time ran out.
+            LibraryNotFoundError: there is no native library, and a node exists only there.
+        """
+        items, timeout = normalise_input(input_data), normalise_timeout(timeout)
+        ready = self._prepare()
+        if self._native(ready, use_rust):
+            return await ready.prepared().run_async(items, timeout)
+        if not ready.users:
+            return await ready.run(items, timeout, loop=True).execute()
+        timeout = await self._turn.take_async(timeout)
+        try:
+            return await ready.run(items, timeout, loop=True).execute()
+        finally:
+            self._turn.end()
+
+    def run_sync(
+        self, input_data: Any = None, use_rust: bool = True, timeout: Optional[float] = None
+    ) -> Result:
+        """As :meth:`run`, for code without an event loop."""
+        items, timeout = normalise_input(input_data), normalise_timeout(timeout)
+        ready = self._prepare()
+        if self._native(ready, use_rust):
+            return ready.prepared().run(items, timeout)
+        if not ready.users:
+            return drive(ready.run(items, timeout).execute())
+        timeout = self._turn.take(timeout)
+        try:
+            return drive(ready.run(items, timeout).execute())
+        finally:
+            self._turn.end()
+
+    def _prepare(self) -> _Ready:
+        """What a run needs, made anew if anything has changed."""
+        state = (
+            len(self._nodes),
+            self._connections,
+            [(node.name, repr(node.params) if is_builtin(node) else None) for node in self._nodes],
+        )
+        ready = self._ready
+        if ready is None or ready.state != state:
+            ready = self._ready = _Ready(self, state)
+        return ready
+
+    def _native(self, ready: _Ready, use_rust: bool) -> bool:
+        """Whether the native library is to run it. Says so if it is not, though it was asked to."""
+        if ready.users:
+            if ready.media:
+                raise RemoteMediaError(
+                    f"the nodes {_listed(ready.media)} exist only in the native library, but "
+                    f"{_listed(ready.users)} only in Python",
+                    code="RM_E_UNSUPPORTED",
+                    hint="split the pipeline in two, and run one on the results of the other",
+                )
+            if use_rust and not self._told:
+                self._told = True
+                warnings.warn(
+                    f"the pipeline {self.name!r} runs in the Python engine, as the nodes "
+                    f"{_listed(ready.users)} are written in Python; use_rust=False if you know",
+                    EngineWarning,
+                    stacklevel=3,
+                )
+            return False
+        if use_rust and native.is_available():
+            return True
+        if ready.media:
+            text = f"the nodes {_listed(ready.media)} exist only in the native library"
+            if use_rust:
+                raise LibraryNotFoundError(f"{text}, and {_why_missing()}")
+            hint = "run the pipeline with use_rust=True"
+            raise RemoteMediaError(text, code="RM_E_UNSUPPORTED", hint=hint)
+        if use_rust:
+            _tell_missing()
+        return False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_turn": None, "_ready": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _turn=_Turn())
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.name!r}: {', '.join(self.ids) or 'no nodes'}>"
+
+
+class _Ready:
+    """A pipeline as it was at some time, ready to be run."""
+
+    def __init__(self, pipeline: Pipeline, state: Any) -> None:
+        self.state = state
+        self.nodes = pipeline.nodes
+        #: Nodes that only Python has, and nodes that Python does not have.
+        self.users = [node for node in self.nodes if not is_builtin(node)]
+        self.media = [node for node in self.nodes if not has_python(node)]
+        self._document = pipeline._document(of_users=False)
+        self._prepared: Optional[native.Prepared] = None
+        self._plan: Optional[reader.Plan] = None
+
+    def _text(self) -> bytes:
+        return json.dumps(self._document, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+    def prepared(self) -> native.Prepared:
+        """For the native library."""
+        if self._prepared is None:
+            self._prepared = native.prepare(self._text())
+        return self._prepared
+
+    def plan(self) -> reader.Plan:
+        """For the Python engine."""
+        if self._plan is None:
+            types = reader.builtin_types()
+            if self.users:
+                types.update((short_name(node.node_type), None) for node in self.users)
+                self._plan = reader.plan(self._document, types)
+            else:
+                self._plan = reader.read(self._text(), types)[1]
+        return self._plan
+
+    def run(self, items: Any, timeout: Optional[float], loop: bool = False) -> Run:
+        """A run in the Python engine: with a fresh object for every built-in node."""
+        plan = self.plan()
+        nodes = [
+            type(node)(**planned.params) if is_builtin(node) else node
+            for node, planned in zip(self.nodes, plan.nodes)
+        ]
+        return Run(plan, nodes, items, timeout, loop)
+
+
+#: The pipelines with users' nodes that run here, in this context: a node may not run its own one.
+_running: ContextVar[tuple[_Turn, ...]] = ContextVar("remotemedia_running", default=())
+
+
+class _Turn:
+    """Lets one run at a time use the nodes of a pipeline."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner: Optional[int] = None
+
+    def take(self, timeout: Optional[float]) -> Optional[float]:
+        """Waits for the turn; returns what is left of the time."""
+        started = time.perf_counter()
+        if not self._lock.acquire(blocking=False):
+            # Waiting for something that this very thread does would be for ever.
+            if self in _running.get() or self._owner == threading.get_ident():
+                raise _busy()
+            if not self._lock.acquire(timeout=-1 if timeout is None else min(timeout, 1e6)):
+                raise _waited(timeout)
+        return self._taken(timeout, started)
+
+    async def take_async(self, timeout: Optional[float]) -> Optional[float]:
+        """The same in an event loop."""
+        started = time.perf_counter()
+        pause = 0.0
+        while not self._lock.acquire(blocking=False):
+            from asyncio import sleep
+
+            if self in _running.get():
+                raise _busy()
+            if timeout is not None and time.perf_counter() - started >= timeout:
+                raise _waited(timeout)
+            await sleep(pause)
+            pause = min(pause + 0.001, 0.01)
+        return self._taken(timeout, started)
+
+    def _taken(self, timeout: Optional[float], started: float) -> Optional[float]:
+        self._owner = threading.get_ident()
+        _running.set((*_running.get(), self))
+        return None if timeout is None else max(0.0, timeout - (time.perf_counter() - started))
+
+    def end(self) -> None:
+        _running.set(tuple(turn for turn in _running.get() if turn is not self))
+        self._owner = None
+        self._lock.release()
+
+
+def _busy() -> RemoteMediaError:
+    return RemoteMediaError(
+        "the pipeline is running already, further up in this thread or task",
+        code="RM_E_BUSY",
+        hint="make a second pipeline, with nodes of its own",
+    )
+
+
+def _waited(timeout: Optional[float]) -> RunTimeoutError:
+    return RunTimeoutError(
+        f"another run of the pipeline was not complete after {timeout} s",
+        hint="allow more time, or make a second pipeline, with nodes of its own",
+    )
+
+
+def _listed(nodes: Iterable[Node]) -> str:
+    return ", ".join(f"{node.name!r} ({node.node_type})" for node in nodes)
+
+
+_told_missing = False
+
+
+def _tell_missing() -> None:
+    """Warns that the native library is missing, once in a process."""
+    global _told_missing
+    if not _told_missing:
+        _told_missing = True
+        warnings.warn(
+            f"pipelines run in the Python engine, which is slower: {_why_missing()}",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def _why_missing() -> str:
+    try:
+        native.version()
+    except LibraryNotFoundError as error:
+        return error.message
+    return "the native library was missing a moment ago"
+
+
+def _plain(value: Any, at: str, depth: int) -> Any:
+    """A parameter as JSON has it."""
+
+    def refused(why: str, code: Optional[str] = None) -> ManifestError:
+        hint = "parameters are None, bools, 64-bit ints, finite floats, text, lists and dicts"
+        return ManifestError(why, code=code, pointer=at, hint=hint)
+
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            raise refused("the text has a lone surrogate")
+        return str(value)
+    if isinstance(value, float):
+        if value - value != 0.0:
+            raise refused(f"JSON has no {float(value)!r}")
+        return float(value)
+    if hasattr(type(value), "__index__"):
+        number = int(value)
+        if not -(2**63) <= number < 2**64:
+            raise refused(f"an int of {number.bit_length()} bits does not fit in 64 bits")
+        return number
+    if isinstance(value, PathLike):
+        return _plain(fspath(value), at, depth)
+    if depth >= reader.MAX_DEPTH:
+        why = f"the parameters are nested deeper than {reader.MAX_DEPTH} levels"
+        raise refused(why, "RM_E_LIMIT")
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{at}/{index}", depth + 1) for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise refused(f"the key {key!r} is not text")
+        return {
+            str(key): _plain(item, f"{at}/{escaped(key)}", depth + 1) for key, item in value.items()
+        }
+    raise refused(f"{type(value).__qualname__} is not a parameter that a manifest can hold")
