@@ -62,7 +62,7 @@ def manifest(case: dict[str, Any]) -> bytes:
         return bytes.fromhex(case["hex"])
     if "repeat" in case:
         before, what, times, after = case["repeat"]
-        return (before + what * times + after).encode()
+        return f"{before}{what * times}{after}".encode()
     if "text" in case:
         return str(case["text"]).encode()
     return json.dumps(case["manifest"]).encode()

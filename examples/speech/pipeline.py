@@ -1,7 +1,7 @@
 """Builds the pipeline of speech.json in Python, and prints its manifest.
 
-    python examples/speech/pipeline.py > my.json
-    remotemedia run my.json recording.flac
+python examples/speech/pipeline.py > my.json
+remotemedia run my.json recording.flac
 """
 
 from __future__ import annotations

@@ -147,8 +147,13 @@ class Run:
         self.item: Optional[int] = None
         self.items_done = 0
 
+    def time_left(self) -> Optional[float]:
+        """The time that is left in seconds, or None for as long as it takes."""
+        return None if self.deadline is None else max(0.0, self.deadline - perf_counter())
+
     async def execute(self) -> Result:
         """Runs it."""
+        self.clock = perf_counter()
         try:
             await self._initialize()
             for item in range(self.items):
@@ -273,7 +278,7 @@ class Run:
 
         task = asyncio.ensure_future(waiting())
         try:
-            await asyncio.wait({task}, timeout=max(0.0, self.deadline - perf_counter()))
+            await asyncio.wait({task}, timeout=self.time_left())
             if task.done():
                 return task.result()
             raise _Over
@@ -285,7 +290,7 @@ class Run:
                 task.exception()  # Asked for, or asyncio would complain.
 
     def _late(self) -> bool:
-        return self.deadline is not None and perf_counter() >= self.deadline
+        return self.time_left() == 0
 
     def _check_time(self) -> None:
         """Between the values of one call, as one that never ends must end."""

@@ -150,7 +150,9 @@ class Pipeline:
             ids = self.ids
             if node in ids:
                 return ids.index(node)
-            hint = did_you_mean(node, ids, "add the nodes first, with add_node")
+            named = [ids[place] for place, other in enumerate(self._nodes) if other.name == node]
+            hint = f'did you mean "{named[0]}"?' if named else None
+            hint = hint or did_you_mean(node, ids, "add the nodes first, with add_node")
             raise ManifestError(f'there is no node with the id "{node}"', hint=hint)
         for place, other in enumerate(self._nodes):
             if node is other:
@@ -298,11 +300,12 @@ class Pipeline:
         ready = self._prepare()
         if self._native(ready, use_rust):
             return await ready.prepared().run_async(items, timeout)
+        run = ready.run(items, timeout, loop=True)
         if not ready.users:
-            return await ready.run(items, timeout, loop=True).execute()
-        timeout = await self._turn.take_async(timeout)
+            return await run.execute()
+        await self._turn.take_async(run)
         try:
-            return await ready.run(items, timeout, loop=True).execute()
+            return await run.execute()
         finally:
             self._turn.end()
 
@@ -314,11 +317,12 @@ class Pipeline:
         ready = self._prepare()
         if self._native(ready, use_rust):
             return ready.prepared().run(items, timeout)
+        run = ready.run(items, timeout)
         if not ready.users:
-            return drive(ready.run(items, timeout).execute())
-        timeout = self._turn.take(timeout)
+            return drive(run.execute())
+        self._turn.take(run)
         try:
-            return drive(ready.run(items, timeout).execute())
+            return drive(run.execute())
         finally:
             self._turn.end()
 
@@ -383,7 +387,7 @@ class _Ready:
         self.nodes = pipeline.nodes
         #: Nodes that only Python has, and nodes that Python does not have.
         self.users = [node for node in self.nodes if not is_builtin(node)]
-        self.media = [node for node in self.nodes if not has_python(node)]
+        self.media = [node for node in self.nodes if is_builtin(node) and not has_python(node)]
         self._document = pipeline._document(of_users=False)
         self._prepared: Optional[native.Prepared] = None
         self._plan: Optional[reader.Plan] = None
@@ -429,36 +433,34 @@ class _Turn:
         self._lock = threading.Lock()
         self._owner: Optional[int] = None
 
-    def take(self, timeout: Optional[float]) -> Optional[float]:
-        """Waits for the turn; returns what is left of the time."""
-        started = time.perf_counter()
+    def take(self, run: Run) -> None:
+        """Waits for the turn, as long as the run has time."""
         if not self._lock.acquire(blocking=False):
             # Waiting for something that this very thread does would be for ever.
             if self in _running.get() or self._owner == threading.get_ident():
                 raise _busy()
-            if not self._lock.acquire(timeout=-1 if timeout is None else min(timeout, 1e6)):
-                raise _waited(timeout)
-        return self._taken(timeout, started)
+            left = run.time_left()
+            if not self._lock.acquire(timeout=-1 if left is None else min(left, 1e6)):
+                raise _waited()
+        self._taken()
 
-    async def take_async(self, timeout: Optional[float]) -> Optional[float]:
+    async def take_async(self, run: Run) -> None:
         """The same in an event loop."""
-        started = time.perf_counter()
         pause = 0.0
         while not self._lock.acquire(blocking=False):
             from asyncio import sleep
 
             if self in _running.get():
                 raise _busy()
-            if timeout is not None and time.perf_counter() - started >= timeout:
-                raise _waited(timeout)
+            if run.time_left() == 0:
+                raise _waited()
             await sleep(pause)
             pause = min(pause + 0.001, 0.01)
-        return self._taken(timeout, started)
+        self._taken()
 
-    def _taken(self, timeout: Optional[float], started: float) -> Optional[float]:
+    def _taken(self) -> None:
         self._owner = threading.get_ident()
         _running.set((*_running.get(), self))
-        return None if timeout is None else max(0.0, timeout - (time.perf_counter() - started))
 
     def end(self) -> None:
         _running.set(tuple(turn for turn in _running.get() if turn is not self))
@@ -474,9 +476,9 @@ def _busy() -> RemoteMediaError:
     )
 
 
-def _waited(timeout: Optional[float]) -> RunTimeoutError:
+def _waited() -> RunTimeoutError:
     return RunTimeoutError(
-        f"another run of the pipeline was not complete after {timeout} s",
+        "the run's time was over before another run of the pipeline was complete",
         hint="allow more time, or make a second pipeline, with nodes of its own",
     )
 

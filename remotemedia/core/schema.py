@@ -18,8 +18,8 @@ _Schema = Mapping[str, Any]
 
 def closest(word: str, names: Iterable[str]) -> Optional[str]:
     """Of ``names``, the one most like ``word``, if any is like enough: at most a third of the
-    longer one's letters, and one at least, inserted, dropped, changed or swapped with a neighbour,
-    not counting upper and lower case."""
+    longer one's letters, or one but not the only one, inserted, dropped, changed or swapped with a
+    neighbour, not counting upper and lower case."""
     best = None
     least = None
     for name in names:
@@ -27,9 +27,9 @@ def closest(word: str, names: Iterable[str]) -> Optional[str]:
         if max(len(_bytes(word)), len(_bytes(name))) > 200:
             continue
         distance = _distance(word.lower(), name.lower())
-        if distance <= max(max(len(word), len(name)) // 3, 1) and (
-            least is None or distance < least
-        ):
+        longest = max(len(word), len(name))
+        near = distance <= max(longest // 3, 1) and distance < longest
+        if near and (least is None or distance < least):
             least, best = distance, name
     return best
 

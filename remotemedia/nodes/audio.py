@@ -44,7 +44,7 @@ class AudioResampleNode(BuiltinNode, builtin=True):
         self,
         *,
         target_rate: int,
-        quality: Quality = "medium",
+        quality: Quality = "high",
         mono: bool = False,
         name: Optional[str] = None,
     ) -> None:

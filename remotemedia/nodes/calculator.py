@@ -8,6 +8,7 @@ zero, is an error.
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any, Literal, Optional, Union
 
@@ -101,14 +102,16 @@ def _compute(operation: str, left: Any, right: Number) -> Any:
     except ZeroDivisionError:
         raise NodeError("division by zero") from None
     except OverflowError:
-        raise NodeError(
-            "the power is too large for a float", hint="a float ends at about 1.8e308"
-        ) from None
+        result = math.inf
     if isinstance(result, complex):
         raise NodeError(
             "a negative number to a fractional power is not a real number",
             hint="use a whole power, or positive numbers",
         )
+    # Not every Python raises OverflowError for every power.
+    finite = math.isfinite(left) and math.isfinite(right)
+    if operation == "power" and finite and math.isinf(result):
+        raise NodeError("the power is too large for a float", hint="a float ends at about 1.8e308")
     return result
 
 

@@ -24,16 +24,24 @@ Operation = Literal[
     "last_word",
 ]
 
+#: White space for CPython's ``split``, but not for every Python's.
+_SEPARATORS = dict.fromkeys(range(0x1C, 0x20), " ")
+
+
+def _words(text: str) -> list[str]:
+    return text.translate(_SEPARATORS).split()
+
+
 _OPERATIONS: dict[str, Callable[[str], Any]] = {
     "uppercase": str.upper,
     "lowercase": str.lower,
     "reverse": lambda text: text[::-1],
-    "word_count": lambda text: len(text.split()),
+    "word_count": lambda text: len(_words(text)),
     "char_count": len,
     "title_case": str.title,
     "remove_spaces": lambda text: text.replace(" ", ""),
-    "first_word": lambda text: (text.split() or [""])[0],
-    "last_word": lambda text: (text.split() or [""])[-1],
+    "first_word": lambda text: (_words(text) or [""])[0],
+    "last_word": lambda text: (_words(text) or [""])[-1],
 }
 
 _HINT = 'send text, or {"text": ..., "operations": [...]}'

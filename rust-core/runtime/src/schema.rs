@@ -12,8 +12,8 @@ use crate::json::push_pointer;
 use serde_json::{Map, Value as Json};
 
 /// Of `names`, the one most like `word`, if any is like enough: at most a third of the longer
-/// one's letters, and one at least, inserted, dropped, changed or swapped with a neighbour
-/// (optimal string alignment distance), not counting upper and lower case.
+/// one's letters, or one but not the only one, inserted, dropped, changed or swapped with a
+/// neighbour (optimal string alignment distance), not counting upper and lower case.
 pub fn closest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = word.to_lowercase();
     let mut best: Option<(usize, &str)> = None;
@@ -24,7 +24,8 @@ pub fn closest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
         }
         let distance = strsim::osa_distance(&folded, &name.to_lowercase());
         let longest = word.chars().count().max(name.chars().count());
-        if distance <= (longest / 3).max(1) && best.is_none_or(|(least, _)| distance < least) {
+        let near = distance <= (longest / 3).max(1) && distance < longest;
+        if near && best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, name));
         }
     }
@@ -274,6 +275,7 @@ mod tests {
         assert_eq!(closest("calclator", names), Some("Calculator"));
         assert_eq!(closest("PassTrhough", names), Some("PassThrough"));
         assert_eq!(closest("Zebra", names), None);
+        assert_eq!(closest("b", ["a"]), None);
         assert_eq!(closest(&"x".repeat(100_000), names), None);
     }
 
