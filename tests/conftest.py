@@ -1,0 +1,46 @@
+"""Shared by all tests. They run against the installed package, never against the source tree."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+import remotemedia
+from remotemedia import native
+
+ROOT = Path(__file__).resolve().parent.parent
+CI = os.environ.get("CI") == "true"
+
+
+def pytest_report_header() -> str:
+    return f"remotemedia: {Path(remotemedia.__file__).parent}"
+
+
+def pytest_sessionstart() -> None:
+    if CI and Path(remotemedia.__file__).resolve().parent.parent == ROOT:
+        pytest.exit("the tests must run against the installed package", returncode=4)
+    if CI and not native.is_available():
+        pytest.exit("the native library cannot be loaded", returncode=4)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder of the project."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """`tool("gcc")`: its path. Without it the test is skipped, or fails where CI=true."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            (pytest.fail if CI else pytest.skip)(f"{name} is not installed")
+        return path
+
+    return find

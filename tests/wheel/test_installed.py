@@ -1,0 +1,124 @@
+"""What must work wherever the wheel can be installed: every Python, no optional packages."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from array import array
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import remotemedia
+from remotemedia import ManifestError, NodeError, Pipeline, native
+from remotemedia.nodes.base import PassThroughNode
+from remotemedia.nodes.calculator import CalculatorNode
+
+PACKAGE = Path(remotemedia.__file__).resolve().parent
+
+
+def sums() -> Pipeline:
+    pipeline = Pipeline(name="test")
+    pipeline.add_node(PassThroughNode(name="pass1"))
+    pipeline.add_node(CalculatorNode(name="calc", operation="add", operand=5))
+    pipeline.add_node(PassThroughNode(name="pass2"))
+    return pipeline
+
+
+def manifest(node_type: str, **params: object) -> dict[str, object]:
+    node = {"id": "node", "node_type": node_type, "params": params}
+    return {"version": "v1", "metadata": {"name": "one"}, "nodes": [node], "connections": []}
+
+
+def test_the_library_is_the_wheels_own_and_of_the_same_version() -> None:
+    assert native.is_available()
+    assert Path(native.library_path()).parent == PACKAGE / "_lib"
+    assert native.version() == version("remotemedia") == remotemedia.__version__
+
+
+@pytest.mark.skipif("REMOTEMEDIA_WHEEL" not in os.environ, reason="not told which wheel it was")
+def test_the_library_is_byte_for_byte_the_one_in_the_wheel() -> None:
+    library = Path(native.library_path())
+    with zipfile.ZipFile(os.environ["REMOTEMEDIA_WHEEL"]) as wheel:
+        packed = wheel.read(f"remotemedia/_lib/{library.name}")
+    installed = library.read_bytes()
+    assert hashlib.sha256(installed).digest() == hashlib.sha256(packed).digest()
+
+
+def test_a_pipeline_runs_natively() -> None:
+    result = asyncio.run(sums().run(input_data=[1, 2, 3], use_rust=True))
+    assert result == [6, 7, 8]
+    assert result.engine == "native"
+    assert sums().run_sync([]) == []
+
+
+def test_both_engines_agree() -> None:
+    result = sums().run_sync([1, 2.5, -7], use_rust=False)
+    assert result == sums().run_sync([1, 2.5, -7])
+    assert result.engine == "python"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, 0, -(2**63), 2**64 - 1, 0.1, 5e-324, float("inf"), "", "\0 ü 🎧", b"\0\xff"),
+        *([], {}, [[]], {"a": [1, {"b": b"x"}]}, {"z": 1, "a": 2}, [1, 2, 3]),
+    ],
+    ids=repr,
+)
+def test_values_cross_both_ways(value: object) -> None:
+    (back,) = native.run_manifest(manifest("PassThrough"), [value])
+    assert back == value
+    assert type(back) is type(value)
+
+
+def test_arrays_cross_both_ways() -> None:
+    numpy = pytest.importorskip("numpy", reason="numpy is not installed here")
+    array = numpy.arange(12, dtype="int16").reshape(3, 4)
+    (back,) = native.run_manifest(manifest("PassThrough"), [array])
+    assert back.dtype == array.dtype
+    assert (back == array).all()
+
+
+def test_a_bad_manifest_says_what_is_wrong() -> None:
+    with pytest.raises(ManifestError) as caught:
+        native.run_manifest(manifest("PasThrough"), [1])
+    assert caught.value.code == "RM_E_MANIFEST"
+    assert "PassThrough" in str(caught.value)
+
+
+def test_an_error_in_a_node_says_where() -> None:
+    divide = manifest("Calculator", operation="divide", operand=0)
+    with pytest.raises(NodeError) as caught:
+        native.run_manifest(divide, [1])
+    assert (caught.value.code, caught.value.node, caught.value.item) == ("RM_E_NODE", "node", 0)
+
+
+def test_audio_is_cut_into_chunks() -> None:
+    chunker = manifest("AudioChunker", chunk_size=512)
+    audio = remotemedia.Audio(array("f", [0.5] * 1300), 16000)
+    chunks = native.run_manifest(chunker, [audio])
+    assert [len(chunk.samples) for chunk in chunks] == [512, 512, 276]
+
+
+def test_the_command_lists_the_nodes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "remotemedia", "nodes"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "PassThrough" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_process_that_ran_a_pipeline_exits_cleanly(tmp_path: Path) -> None:
+    code = f"""
+from remotemedia import native
+print(native.run_manifest({json.dumps(json.dumps(manifest("PassThrough")))}, [1]))
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[1]\n", "")
