@@ -23,7 +23,7 @@ from remotemedia.errors import (
     RemoteMediaError,
     from_details,
 )
-from remotemedia.inputs import normalise_input
+from remotemedia.inputs import normalise_input, normalise_timeout
 from remotemedia.result import Result
 
 __all__ = [
@@ -392,9 +392,8 @@ class Prepared:
 
     def _start(self, items: Input, timeout: Optional[float]) -> _Run:
         value = normalise_input(items)
-        if timeout is not None and not timeout >= 0:
-            raise MarshalValueError(f"timeout is a number of seconds from 0, not {timeout!r}")
-        timeout_ms = -1 if timeout is None else min(round(timeout * 1000), 2**62)
+        timeout = normalise_timeout(timeout)
+        timeout_ms = -1 if timeout is None else round(timeout * 1000)
         # The batch itself, and a mapping around it, are not levels of the user's.
         data = self._library.data(value, "input", 2 if isinstance(value, dict) else 1)
         try:

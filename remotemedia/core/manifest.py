@@ -70,14 +70,6 @@ def read(text: bytes, types: Types) -> tuple[dict[str, Any], Plan]:
     Raises:
         ManifestError: with all the problems in ``causes`` if there are several.
     """
-    try:
-        decoded = text.decode()
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"manifest_json is not UTF-8 at byte {error.start}",
-            code="RM_E_UTF8",
-            hint="pass text as UTF-8 with its length in bytes",
-        ) from None
     if len(text) > MAX_BYTES:
         raise ManifestError(
             f"the manifest has {len(text)} bytes; the limit is {MAX_BYTES}",
@@ -85,6 +77,15 @@ def read(text: bytes, types: Types) -> tuple[dict[str, Any], Plan]:
             pointer="",
             hint="pass data as input, not in the manifest",
         )
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"the manifest is not UTF-8 at byte {error.start}",
+            code="RM_E_UTF8",
+            pointer="",
+            hint="a manifest is JSON text (RFC 8259) in UTF-8",
+        ) from None
     document, problems = read_json(decoded)
     return document, _checked(document, types, problems)
 

@@ -3,7 +3,7 @@
 use crate::abi::{RM_AGAIN, rm_status};
 use crate::data::rm_data;
 use crate::error::rm_error;
-use crate::guard::{Out, guard, text, timeout};
+use crate::guard::{Out, bytes, guard, text, timeout};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
 use crate::run::rm_run;
 use crate::runtime::{rm_runtime, runtime_or_default};
@@ -57,11 +57,11 @@ pub extern "C" fn rm_pipeline_new(
     guard(error, || {
         // SAFETY: rules 2, 4 and 6.
         let (out, manifest) =
-            unsafe { (Out::new(out), text(manifest_json, len, "manifest_json")?) };
+            unsafe { (Out::new(out), bytes(manifest_json.cast(), len, "manifest_json")?) };
         out.required("out")?;
         // SAFETY: rule 4.
         let runtime = unsafe { runtime_or_default(runtime)? };
-        Ok(out.set(load(runtime, manifest.as_bytes())?))
+        Ok(out.set(load(runtime, manifest)?))
     })
 }
 

@@ -10,6 +10,8 @@ use serde_json::{Value as Json, json};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
+const IS_TEXT: &str = "a manifest is JSON text (RFC 8259) in UTF-8";
+
 /// A manifest that was found good, ready to be run any number of times.
 pub struct Plan {
     pub(crate) nodes: Vec<PlanNode>,
@@ -56,11 +58,15 @@ impl Plan {
             .at("")
             .hint("pass data as input, not in the manifest"));
         }
+        if let Err(error) = std::str::from_utf8(text) {
+            let message = format!("the manifest is not UTF-8 at byte {}", error.valid_up_to());
+            return Err(Error::new(Code::Utf8, message).at("").hint(IS_TEXT));
+        }
         let (document, doubled) = parse_plain(text, limits.manifest_depth).map_err(|error| {
             let pointer = error.pointer.clone().unwrap_or_default();
             let hint = match error.code {
                 Code::Limit => "flatten the parameters, or pass data as input",
-                _ => "a manifest is JSON text (RFC 8259) in UTF-8",
+                _ => IS_TEXT,
             };
             error.at(pointer).hint(hint)
         })?;
