@@ -356,9 +356,9 @@ rm_status rm_runtime_query(struct rm_runtime *runtime,
 
 /*
  Ends a runtime: pipelines of it cannot be made or run any more (RM_E_CLOSED), and runs that are
- going on are cancelled. Waits for them up to `timeout_ms`; RM_AGAIN if some are left then.
- Closing again is fine; the default runtime (NULL) is RM_E_ARGUMENT. Do not call it from a
- callback.
+ going on are cancelled. Waits for them up to `timeout_ms`; RM_AGAIN if some are left then. A run
+ that nobody is waiting for is left: it is over once it is waited for or freed. Closing again is
+ fine; the default runtime (NULL) is RM_E_ARGUMENT. Do not call it from a callback.
  */
 rm_status rm_runtime_close(struct rm_runtime *runtime, int64_t timeout_ms, struct rm_error **error);
 

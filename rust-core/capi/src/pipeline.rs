@@ -142,11 +142,11 @@ pub extern "C" fn rm_run_manifest(
         let (runtime, manifest, input) = unsafe {
             (
                 runtime_or_default(std::ptr::null())?,
-                text(manifest_json, manifest_len, "manifest_json")?,
+                bytes(manifest_json.cast(), manifest_len, "manifest_json")?,
                 text(input_json, input_len, "input_json")?,
             )
         };
-        let pipeline = load(runtime, manifest.as_bytes())?;
+        let pipeline = load(runtime, manifest)?;
         let input = match input {
             "" => Value::list(Vec::new()),
             text => json::parse(text.as_bytes(), &[], Limits::VALUE_DEPTH + 2)?,
