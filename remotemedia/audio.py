@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+import os
+from typing import Any, Optional, Union
 
 __all__ = ["Audio"]
 
@@ -29,7 +30,13 @@ class Audio:
     __slots__ = ("_samples", "_view", "pts", "sample_rate")
 
     def __init__(self, samples: Any, sample_rate: int, pts: Optional[float] = None) -> None:
-        view: Any = memoryview(samples)
+        try:
+            view: Any = memoryview(samples)
+        except TypeError:
+            raise TypeError(
+                f"audio samples are an array, not {type(samples).__name__}; "
+                "make one with numpy.array(samples, 'float32')"
+            ) from None
         if view.format not in ("f", "h"):
             raise TypeError(
                 f"audio samples are float32 or int16, not format {view.format!r}; "
@@ -42,7 +49,10 @@ class Audio:
         if not view.c_contiguous:
             raise ValueError("audio samples are C-contiguous; use numpy.ascontiguousarray")
         if view.ndim == 2 and not 1 <= view.shape[1] <= MAX_CHANNELS:
-            raise ValueError(f"audio has 1 to {MAX_CHANNELS} channels, not {view.shape[1]}")
+            raise ValueError(
+                f"audio has 1 to {MAX_CHANNELS} channels, not {view.shape[1]}; the shape is "
+                "(frames, channels), so where channels come first use numpy.ascontiguousarray(x.T)"
+            )
         if not isinstance(sample_rate, int) or isinstance(sample_rate, bool):
             raise TypeError(f"sample_rate is an int, not {type(sample_rate).__name__}")
         if not 1 <= sample_rate <= MAX_SAMPLE_RATE:
@@ -81,6 +91,23 @@ class Audio:
         """Length in seconds."""
         return self.frames / self.sample_rate
 
+    def save(self, path: Union[str, os.PathLike[str]]) -> None:
+        """Writes a WAV file, sample by sample as they are: int16 as PCM, float32 as IEEE float.
+
+        Raises:
+            ValueError: for more than 4 GiB, which the format cannot hold.
+            OSError: if the file cannot be written.
+        """
+        from remotemedia.wav import write_wav
+
+        write_wav(path, self)
+
+    def __reduce__(self) -> Any:
+        # A copy has samples of its own, writable, wherever they were.
+        view = self._view
+        memory = bytearray(view.tobytes())
+        return _rebuild, (memory, view.format, view.shape, self.sample_rate, self.pts)
+
     def _memoryview(self) -> Any:
         """The samples as a memoryview; for this package."""
         return self._view
@@ -106,3 +133,17 @@ class Audio:
             f"Audio({self.duration:.3f} s, {self.sample_rate} Hz, {channels}, "
             f"{kind}, {self.frames} frames{pts})"
         )
+
+
+def _rebuild(
+    memory: bytearray, form: str, shape: tuple[int, ...], rate: int, pts: Optional[float]
+) -> Audio:
+    view: Any = memoryview(memory)
+    if len(shape) == 1:
+        return Audio(view.cast(form), rate, pts)
+    if 0 in shape:
+        # A memoryview cannot be cast to a shape without elements.
+        import numpy
+
+        return Audio(numpy.zeros(shape, "float32" if form == "f" else "int16"), rate, pts)
+    return Audio(view.cast(form, shape), rate, pts)

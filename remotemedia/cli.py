@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import time
@@ -21,6 +22,8 @@ _LONG = 1.0
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command. Returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C."""
     arguments = _parser().parse_args(argv)
+    # What the library has to say about the files, such as that one is damaged.
+    logging.basicConfig(format="remotemedia: %(message)s", level=logging.WARNING)
     try:
         return int(arguments.command(arguments))
     except KeyboardInterrupt:
@@ -39,7 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="remotemedia", description="Pipelines of media and data nodes, run natively."
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.add_argument("--version", action="version", version=f"remotemedia {_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
 
     def command(
         name: str, run: Callable[[argparse.Namespace], int], about: str
@@ -49,12 +53,13 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     run = command("run", _run, "Run a manifest; prints a JSON line for every output.")
+    run.epilog = "example: remotemedia run speech.json one.wav two.mp3 --audio segments"
     run.add_argument("manifest", help="the manifest's file")
     run.add_argument("input", nargs="*", help="files; their paths are the items")
     run.add_argument("--json", metavar="ITEMS", help="the items as a JSON list; - reads stdin")
-    run.add_argument("--timeout", type=float, metavar="SECONDS", help="the time for all of it")
+    run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="the time for all of it")
     run.add_argument("--output", metavar="FILE", help="write the lines to a file")
-    run.add_argument("--audio", metavar="FOLDER", help="write audio to WAV files in a folder")
+    run.add_argument("--audio", metavar="FOLDER", help="write audio to WAV files in this new folder")
     run.add_argument("--metrics", action="store_true", help="print counts and times to stderr")
 
     validate = command("validate", _validate, "Check a manifest; prints every problem.")
@@ -73,6 +78,34 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("--cflags", action="store_true", help="flags to compile with")
     config.add_argument("--libs", action="store_true", help="flags to link with")
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes options before, between and behind the files."""
+
+    _inside = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._inside:
+            return super().parse_known_args(args, namespace)
+        self._inside = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._inside = False
+
+
+def _version() -> str:
+    import remotemedia
+
+    return remotemedia.__version__
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+    return seconds
 
 
 # --- run ------------------------------------------------------------------------------------------
@@ -95,6 +128,9 @@ def _run(arguments: argparse.Namespace) -> int:
             return 2
     if arguments.audio is not None:
         os.makedirs(arguments.audio, exist_ok=True)
+        if os.listdir(arguments.audio):
+            print(f"remotemedia run: the folder {arguments.audio} is not empty", file=sys.stderr)
+            return 2
     if native.is_available():
         progress = _Progress(sys.stderr)
         try:
@@ -158,8 +194,7 @@ def _names(folder: Optional[str], node: str, number: int) -> Iterator[Optional[s
             yield None
     # A node's id may hold anything; a file's name may not.
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in node)
-    yield os.path.join(folder, f"{safe}_{number}.wav")
-    part = 1
+    part = 0
     while True:
         yield os.path.join(folder, f"{safe}_{number}_{part}.wav")
         part += 1
@@ -169,15 +204,13 @@ def _jsonable(value: Any, names: Iterator[Optional[str]]) -> Any:
     """The value as JSON: audio as a description (with the file, if written), arrays as nested
     lists, bytes as base64, and floats that JSON lacks as ``{"$rm": "NaN"}``."""
     if isinstance(value, Audio):
-        about = {"frames": value.frames, "channels": value.channels,
-                 "sample_rate": value.sample_rate}  # fmt: skip
+        about = {"sample_rate": value.sample_rate, "channels": value.channels,
+                 "frames": value.frames}  # fmt: skip
         path = next(names)
         if path is None:
-            return {"audio": about}
-        from remotemedia.core.wav import write_wav
-
-        write_wav(path, value)
-        return {"audio": {"file": path, **about}}
+            return about
+        value.save(path)
+        return {"file": path, **about}
     if isinstance(value, dict):
         return {key: _jsonable(item, names) for key, item in value.items()}
     if isinstance(value, list):
@@ -211,7 +244,8 @@ def _validate(arguments: argparse.Namespace) -> int:
     except ManifestError as error:
         for problem in error.causes or (error,):
             hint = f" ({problem.hint})" if problem.hint else ""
-            print(f"{arguments.manifest}: {problem.pointer or '/'}: {problem.message}{hint}")
+            place = f"{arguments.manifest}: {problem.pointer}".rstrip(": ")
+            print(f"{place}: {problem.message}{hint}")
         return 1
     print(f"{arguments.manifest}: good, {nodes} node{'' if nodes == 1 else 's'}")
     return 0

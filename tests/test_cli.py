@@ -85,7 +85,7 @@ def test_wav_files_hold_every_sample(dtype: str, channels: int, tmp_path: Path) 
     numpy = pytest.importorskip("numpy")
     soundfile = pytest.importorskip("soundfile")
     from remotemedia import Audio
-    from remotemedia.core.wav import write_wav
+    from remotemedia.wav import write_wav
 
     samples = numpy.arange(-3000, 3000).reshape(-1, channels) if channels > 1 else numpy.arange(999)
     samples = samples.astype(dtype) / (1 if dtype == "int16" else 4000)
