@@ -4,8 +4,8 @@
 //! goes to several nodes is shared and not copied.
 
 use crate::error::{Code, Error, Result};
+use crate::memory::Buffer;
 use indexmap::IndexMap;
-use std::fmt;
 use std::sync::Arc;
 
 /// A map with text keys that remembers the order of insertion.
@@ -127,41 +127,6 @@ impl PartialEq for Value {
             (Value::Audio(a), Value::Audio(b)) => a == b,
             _ => false,
         }
-    }
-}
-
-/// Memory that values refer to. Implemented for vectors of plain numbers here; memory that
-/// belongs to a host is implemented where the host is known.
-pub trait Storage: Send + Sync {
-    /// The bytes. Always the same ones for the same storage.
-    fn bytes(&self) -> &[u8];
-}
-
-impl<T: bytemuck::NoUninit + Send + Sync> Storage for Vec<T> {
-    fn bytes(&self) -> &[u8] {
-        bytemuck::must_cast_slice(self)
-    }
-}
-
-/// A shared, read-only run of bytes. Cloning shares the memory.
-#[derive(Clone)]
-pub struct Buffer(Arc<dyn Storage>);
-
-impl Buffer {
-    /// A buffer on this memory, without a copy.
-    pub fn new(storage: impl Storage + 'static) -> Self {
-        Buffer(Arc::new(storage))
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        self.0.bytes()
-    }
-}
-
-impl fmt::Debug for Buffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buffer({} bytes)", self.bytes().len())
     }
 }
 
