@@ -14,6 +14,7 @@ use serde_json::{Value as Json, json};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,14 +41,29 @@ impl<T: bytemuck::Pod + Send + Sync> Storage for Vec<T> {
     }
 }
 
-/// A shared run of bytes. Cloning shares the memory.
+/// A shared run of bytes. Cloning and slicing share the memory.
 #[derive(Clone)]
-pub struct Buffer(Arc<dyn Storage>);
+pub struct Buffer {
+    storage: Arc<dyn Storage>,
+    start: usize,
+    len: usize,
+}
 
 impl Buffer {
     /// A buffer on this memory, without a copy.
     pub fn new(storage: impl Storage + 'static) -> Self {
-        Buffer(Arc::new(storage))
+        let len = storage.bytes().len();
+        Buffer { storage: Arc::new(storage), start: 0, len }
+    }
+
+    /// A part of the bytes, without a copy.
+    ///
+    /// # Panics
+    /// If the range does not lie within the buffer.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len, "a range within the buffer");
+        let (start, len) = (self.start + range.start, range.len());
+        Buffer { storage: self.storage.clone(), start, len }
     }
 
     /// A copy of these bytes, aligned for every element type.
@@ -59,17 +75,13 @@ impl Buffer {
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.0.bytes()
+        &self.storage.bytes()[self.start..self.start + self.len]
     }
 
     /// The bytes to write to, if nobody else refers to them and they are not a host's.
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        Arc::get_mut(&mut self.0)?.bytes_mut()
-    }
-
-    /// Whether [`Buffer::bytes_mut`] would give them.
-    pub fn is_writable(&mut self) -> bool {
-        self.bytes_mut().is_some()
+        let bytes = Arc::get_mut(&mut self.storage)?.bytes_mut()?;
+        Some(&mut bytes[self.start..self.start + self.len])
     }
 }
 

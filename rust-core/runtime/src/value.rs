@@ -4,8 +4,9 @@
 //! goes to several nodes is shared and not copied.
 
 use crate::error::{Code, Error, Result};
-use crate::memory::Buffer;
+use crate::memory::{Block, Buffer};
 use indexmap::IndexMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A map with text keys that remembers the order of insertion.
@@ -245,6 +246,53 @@ impl Tensor {
         tensor.expect("the shape fits the elements")
     }
 
+    /// A tensor in memory of the pool's, which holds anything until `fill` has overwritten it.
+    pub fn build<T: Element>(shape: &[i64], fill: impl FnOnce(&mut [T])) -> Self {
+        let elements: i64 = shape.iter().product();
+        let mut block = Block::new(elements as usize * size_of::<T>());
+        fill(bytemuck::cast_slice_mut(block.bytes_mut()));
+        let tensor = Tensor::new(T::DTYPE, shape, Buffer::new(block));
+        tensor.expect("the shape fits the elements")
+    }
+
+    /// The same tensor with `f` applied to every element: in place if nobody else reads it, else
+    /// in memory of the pool's.
+    ///
+    /// # Panics
+    /// If the elements are not of this type: a bug of the caller.
+    pub fn map<T: Element>(mut self, f: impl Fn(T) -> T) -> Self {
+        assert!(self.dtype == T::DTYPE, "the element type is known");
+        if let Some(bytes) = self.buffer.bytes_mut()
+            && let Ok(elements) = bytemuck::try_cast_slice_mut::<u8, T>(bytes)
+        {
+            elements.iter_mut().for_each(|element| *element = f(*element));
+            return self;
+        }
+        let from = self.bytes().chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned);
+        Tensor::build(&self.shape, |to: &mut [T]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = f(from));
+        })
+    }
+
+    /// The part `range` of the first dimension, without a copy.
+    ///
+    /// # Panics
+    /// If there is no first dimension, or the range does not lie within it.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        let mut shape = self.shape.clone();
+        let rows = shape[0] as usize;
+        let row = self.bytes().len().checked_div(rows).unwrap_or(0);
+        assert!(range.end <= rows, "a range within the tensor");
+        shape[0] = range.len() as i64;
+        let buffer = self.buffer.slice(range.start * row..range.end * row);
+        Tensor { dtype: self.dtype, shape, buffer }
+    }
+
+    /// Whether nobody else reads it, and it may be written to.
+    pub fn is_writable(&mut self) -> bool {
+        self.buffer.bytes_mut().is_some()
+    }
+
     /// The type of the elements.
     pub fn dtype(&self) -> DType {
         self.dtype
@@ -339,6 +387,11 @@ impl Audio {
     /// The samples, interleaved.
     pub fn samples(&self) -> &Tensor {
         &self.samples
+    }
+
+    /// Whether nobody else reads the samples, and they may be written to.
+    pub fn is_writable(&mut self) -> bool {
+        self.samples.is_writable()
     }
 
     /// Frames per second.
