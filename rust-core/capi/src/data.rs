@@ -25,8 +25,12 @@ pub const RM_AUDIO: u32 = 4;
 /// Kind of a text: Python's marshal format, version 2, of None, bool, int, float, str, list, tuple
 /// and dict with str keys. Only for rm_pipeline_call.
 pub const RM_MARSHAL: u32 = 5;
+/// The same without binary parts, and with no dict special.
+pub const RM_MARSHAL_PLAIN: u32 = 6;
 /// Flag of a view: nobody else reads the memory, so it may be written to.
 pub const RM_WRITABLE: u32 = 1;
+/// Flag of an output: there may be objects with the key "$rm" in the text.
+pub const RM_ESCAPED: u32 = 2;
 /// A view's `pts_us` where there is no presentation time.
 pub const RM_NO_PTS: i64 = i64::MIN;
 
@@ -338,8 +342,8 @@ fn strides(value: &Value) -> Vec<i64> {
 pub struct rm_output {
     /// sizeof(rm_output) of the side that made the struct.
     pub struct_size: u32,
-    /// 0.
-    pub reserved: u32,
+    /// RM_ESCAPED or 0.
+    pub flags: u32,
     /// The outputs, a list, in the format of the input.
     pub text: *const c_char,
     /// Length of `text` in bytes.
@@ -353,6 +357,7 @@ pub struct rm_output {
 /// What an [`rm_output`] points to.
 pub(crate) struct Output {
     text: Vec<u8>,
+    escaped: bool,
     views: Vec<rm_view>,
     /// What the views point to.
     _values: Vec<(Value, Vec<i64>, Vec<u8>)>,
@@ -366,9 +371,9 @@ unsafe impl Sync for Output {}
 impl Output {
     pub fn new(outputs: Value, kind: u32) -> Result<Self> {
         let mut parts = Vec::new();
-        let text = match kind {
-            RM_MARSHAL => marshal::write(&outputs, &mut parts)?,
-            _ => json::write(&outputs, &mut parts)?,
+        let (text, escaped) = match kind {
+            RM_MARSHAL | RM_MARSHAL_PLAIN => marshal::write(&outputs, &mut parts)?,
+            _ => (json::write(&outputs, &mut parts)?, true),
         };
         // From here on the parts have no other reader than each other, unless the host has.
         drop(outputs);
@@ -386,13 +391,13 @@ impl Output {
             json_len: json.len() - 1,
             ..describe_memory(value, strides)
         });
-        Ok(Output { text, views: views.collect(), _values: values })
+        Ok(Output { text, escaped, views: views.collect(), _values: values })
     }
 
     pub fn describe(&self) -> rm_output {
         rm_output {
             struct_size: size_of::<rm_output>() as u32,
-            reserved: 0,
+            flags: if self.escaped { RM_ESCAPED } else { 0 },
             text: self.text.as_ptr().cast(),
             len: self.text.len(),
             parts: self.views.as_ptr(),
@@ -433,10 +438,13 @@ pub(crate) unsafe fn input(
         };
         values.push(value);
     }
-    let depth = Limits::VALUE_DEPTH + 2;
+    // The batch, and a map of batches, are not levels of the user's.
+    let outer = if matches!(text.first(), Some(b'{')) { 2 } else { 1 };
+    let depth = Limits::VALUE_DEPTH + outer;
     match kind {
         RM_JSON => json::parse(text, &values, depth),
-        RM_MARSHAL => marshal::read(text, &values, depth),
+        RM_MARSHAL => marshal::read(text, Some(&values), depth),
+        RM_MARSHAL_PLAIN => marshal::read(text, None, depth),
         other => Err(Error::new(Code::Argument, format!("{other} is no kind of text"))),
     }
 }

@@ -15,8 +15,8 @@ fn refuse(why: impl Into<String>) -> Error {
     Error::new(Code::Argument, why)
 }
 
-/// Reads a value; `parts` are what its references mean.
-pub fn read(bytes: &[u8], parts: &[Value], max_depth: usize) -> Result<Value> {
+/// Reads a value; `parts` are what its references mean. Without them no dict is special.
+pub fn read(bytes: &[u8], parts: Option<&[Value]>, max_depth: usize) -> Result<Value> {
     let mut reader = Reader { rest: bytes, parts };
     let value = reader.value(max_depth, false)?;
     match reader.rest.is_empty() {
@@ -27,7 +27,7 @@ pub fn read(bytes: &[u8], parts: &[Value], max_depth: usize) -> Result<Value> {
 
 struct Reader<'a> {
     rest: &'a [u8],
-    parts: &'a [Value],
+    parts: Option<&'a [Value]>,
 }
 
 impl<'a> Reader<'a> {
@@ -117,8 +117,11 @@ impl<'a> Reader<'a> {
                 _ => return Err(refuse("a dict key is not text")),
             }
             let key = self.text()?;
-            if &*key == ESCAPE && !literal {
-                let value = self.escaped(depth)?;
+            if &*key == ESCAPE
+                && !literal
+                && let Some(parts) = self.parts
+            {
+                let value = self.escaped(depth, parts)?;
                 return match map.is_empty() && self.array()? == [b'0'] {
                     true => Ok(value),
                     false => Err(refuse("\"$rm\" does not stand alone")),
@@ -130,11 +133,11 @@ impl<'a> Reader<'a> {
     }
 
     /// What stands behind the key of the escape.
-    fn escaped(&mut self, depth: usize) -> Result<Value> {
+    fn escaped(&mut self, depth: usize, parts: &[Value]) -> Result<Value> {
         // The wrapper is ours and does not count as a level of the user's.
         match self.value(depth + 1, true)? {
             Value::Int(index) => {
-                let part = usize::try_from(index).ok().and_then(|index| self.parts.get(index));
+                let part = usize::try_from(index).ok().and_then(|index| parts.get(index));
                 part.cloned().ok_or_else(|| refuse(format!("there is no binary part {index}")))
             }
             map @ Value::Map(_) => Ok(map),
@@ -143,113 +146,113 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes a value; its binary parts are appended to `parts`.
+/// Writes a value; its binary parts are appended to `parts`. Tells as well whether any object with
+/// the key of the escape is in the text.
 ///
 /// # Errors
 /// `RM_E_LIMIT` if it is nested deeper than twice [`Limits::VALUE_DEPTH`].
-pub fn write(value: &Value, parts: &mut Vec<Value>) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(64);
-    write_value(value, parts, &mut out, 2 * Limits::VALUE_DEPTH)?;
-    Ok(out)
+pub fn write(value: &Value, parts: &mut Vec<Value>) -> Result<(Vec<u8>, bool)> {
+    let mut writer = Writer { out: Vec::with_capacity(64), parts, escaped: false };
+    writer.value(value, 2 * Limits::VALUE_DEPTH)?;
+    Ok((writer.out, writer.escaped))
 }
 
-fn write_value(
-    value: &Value,
-    parts: &mut Vec<Value>,
-    out: &mut Vec<u8>,
-    depth: usize,
-) -> Result<()> {
-    let below = || {
-        depth.checked_sub(1).ok_or_else(|| {
-            let levels = 2 * Limits::VALUE_DEPTH;
-            Error::new(Code::Limit, format!("the result is nested deeper than {levels} levels"))
-        })
-    };
-    match value {
-        Value::Null => out.push(b'N'),
-        Value::Bool(value) => out.push(if *value { b'T' } else { b'F' }),
-        Value::Int(value) => match i32::try_from(*value) {
-            Ok(small) => write_small(small, out),
-            Err(_) => write_long((*value).into(), out),
-        },
-        Value::UInt(value) => write_long((*value).into(), out),
-        Value::Float(value) => {
-            out.push(b'g');
-            out.extend(value.to_le_bytes());
-        }
-        Value::Text(text) => {
-            out.push(b'u');
-            write_text(text, out)?;
-        }
-        Value::List(items) => {
-            let depth = below()?;
-            out.push(b'[');
-            out.extend(count(items.len())?);
-            for item in items.iter() {
-                write_value(item, parts, out, depth)?;
+struct Writer<'a> {
+    out: Vec<u8>,
+    parts: &'a mut Vec<Value>,
+    escaped: bool,
+}
+
+impl Writer<'_> {
+    fn value(&mut self, value: &Value, depth: usize) -> Result<()> {
+        let below = || {
+            depth.checked_sub(1).ok_or_else(|| {
+                let levels = 2 * Limits::VALUE_DEPTH;
+                Error::new(Code::Limit, format!("the result is nested deeper than {levels} levels"))
+            })
+        };
+        match value {
+            Value::Null => self.out.push(b'N'),
+            Value::Bool(value) => self.out.push(if *value { b'T' } else { b'F' }),
+            Value::Int(value) => match i32::try_from(*value) {
+                Ok(small) => self.small(small),
+                Err(_) => self.long((*value).into()),
+            },
+            Value::UInt(value) => self.long((*value).into()),
+            Value::Float(value) => {
+                self.out.push(b'g');
+                self.out.extend(value.to_le_bytes());
+            }
+            Value::Text(text) => self.text(text)?,
+            Value::List(items) => {
+                let depth = below()?;
+                self.out.push(b'[');
+                self.count(items.len())?;
+                for item in items.iter() {
+                    self.value(item, depth)?;
+                }
+            }
+            Value::Map(map) => {
+                let depth = below()?;
+                let escape = map.contains_key(ESCAPE);
+                if escape {
+                    self.escape();
+                }
+                self.out.push(b'{');
+                for (key, item) in map.iter() {
+                    self.text(key)?;
+                    self.value(item, depth)?;
+                }
+                self.out.push(b'0');
+                if escape {
+                    self.out.push(b'0');
+                }
+            }
+            Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) => {
+                self.escape();
+                self.small(self.parts.len() as i32);
+                self.out.push(b'0');
+                self.parts.push(value.clone());
             }
         }
-        Value::Map(map) => {
-            let depth = below()?;
-            let escape = map.contains_key(ESCAPE);
-            if escape {
-                write_escape(out);
-            }
-            out.push(b'{');
-            for (key, item) in map.iter() {
-                out.push(b'u');
-                write_text(key, out)?;
-                write_value(item, parts, out, depth)?;
-            }
-            out.push(b'0');
-            if escape {
-                out.push(b'0');
-            }
-        }
-        Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) => {
-            write_escape(out);
-            write_small(parts.len() as i32, out);
-            out.push(b'0');
-            parts.push(value.clone());
+        Ok(())
+    }
+
+    /// The beginning of an object whose only key is that of the escape.
+    fn escape(&mut self) {
+        self.escaped = true;
+        self.out.extend(b"{u\x03\0\0\0$rm");
+    }
+
+    fn small(&mut self, number: i32) {
+        self.out.push(b'i');
+        self.out.extend(number.to_le_bytes());
+    }
+
+    fn long(&mut self, number: i128) {
+        let mut rest = number.unsigned_abs();
+        let count = (128 - rest.leading_zeros()).div_ceil(15) as i32;
+        self.out.push(b'l');
+        self.out.extend((if number < 0 { -count } else { count }).to_le_bytes());
+        while rest > 0 {
+            self.out.extend(((rest & 0x7fff) as u16).to_le_bytes());
+            rest >>= 15;
         }
     }
-    Ok(())
-}
 
-/// The beginning of an object whose only key is that of the escape.
-fn write_escape(out: &mut Vec<u8>) {
-    out.extend(b"{u\x03\0\0\0$rm");
-}
-
-fn write_small(number: i32, out: &mut Vec<u8>) {
-    out.push(b'i');
-    out.extend(number.to_le_bytes());
-}
-
-fn write_long(number: i128, out: &mut Vec<u8>) {
-    let mut rest = number.unsigned_abs();
-    let mut digits = Vec::with_capacity(10);
-    let mut count = 0i32;
-    while rest > 0 {
-        digits.extend(((rest & 0x7fff) as u16).to_le_bytes());
-        rest >>= 15;
-        count += 1;
+    fn count(&mut self, len: usize) -> Result<()> {
+        let count = i32::try_from(len)
+            .map_err(|_| Error::new(Code::Limit, "more than 2**31 entries in one value"))?;
+        self.out.extend(count.to_le_bytes());
+        Ok(())
     }
-    out.push(b'l');
-    out.extend((if number < 0 { -count } else { count }).to_le_bytes());
-    out.extend(digits);
-}
 
-fn count(len: usize) -> Result<[u8; 4]> {
-    let count = i32::try_from(len)
-        .map_err(|_| Error::new(Code::Limit, "more than 2**31 entries in one value"))?;
-    Ok(count.to_le_bytes())
-}
-
-fn write_text(text: &str, out: &mut Vec<u8>) -> Result<()> {
-    out.extend(count(text.len())?);
-    out.extend(text.as_bytes());
-    Ok(())
+    fn text(&mut self, text: &str) -> Result<()> {
+        self.out.push(b'u');
+        self.count(text.len())?;
+        self.out.extend(text.as_bytes());
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -273,10 +276,13 @@ mod tests {
         ];
         let value = Value::list(values.to_vec());
         let mut parts = Vec::new();
-        let bytes = write(&value, &mut parts).unwrap();
-        assert_eq!(format!("{:?}", read(&bytes, &parts, 100).unwrap()), format!("{value:?}"));
+        let (bytes, escaped) = write(&value, &mut parts).unwrap();
+        assert!(escaped);
+        assert_eq!(format!("{:?}", read(&bytes, Some(&parts), 100).unwrap()), format!("{value:?}"));
+        let plain = format!("{:?}", read(&bytes, None, 100).unwrap());
+        assert_ne!(plain, format!("{value:?}"), "escapes mean nothing there");
         for end in 0..bytes.len() {
-            assert!(read(&bytes[..end], &parts, 100).is_err(), "{end}");
+            assert!(read(&bytes[..end], Some(&parts), 100).is_err(), "{end}");
         }
     }
 
@@ -296,9 +302,9 @@ mod tests {
             b"NN",
             b"u\x03\0\0\0\xed\xa0\x80",
         ] {
-            assert!(read(bytes, &[], 100).is_err(), "{bytes:?}");
+            assert!(read(bytes, Some(&[]), 100).is_err(), "{bytes:?}");
         }
         let deep = [b"[\x01\0\0\0".repeat(101), b"N".to_vec()].concat();
-        assert_eq!(read(&deep, &[], 100).unwrap_err().code, Code::Limit);
+        assert_eq!(read(&deep, Some(&[]), 100).unwrap_err().code, Code::Limit);
     }
 }
