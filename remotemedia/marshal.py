@@ -135,9 +135,8 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
                     "convert the keys with str()",
                 )
             name = str(key)
-            plain[name if name.isascii() else _unicode(name, path, place)] = _walk(
-                item, (*path, key), parts, place, levels
-            )
+            name = name if name.isascii() else _unicode(name, path, place)
+            plain[name] = _walk(item, (*path, key), parts, place, levels)
         return {_ESCAPE: plain} if _ESCAPE in plain else plain
     if kind is Audio:
         parts.append(_audio(value))
@@ -272,6 +271,16 @@ def _in_native_order(array: Any) -> Any:
     return array.astype(array.dtype.newbyteorder("="))
 
 
+def read_only_view(array: Any) -> Any:
+    """A view of a NumPy array that cannot be written to; None for another object."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or type(array) is not numpy.ndarray:
+        return None
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def tensor(memory: Any, dtype: tuple[int, int], shape: tuple[int, ...]) -> Any:
     """An array on this memory: a NumPy array, or a memoryview where NumPy is not installed."""
     known = _dtypes.get(dtype)
@@ -337,7 +346,7 @@ def decode(text: Any, escaped: bool, part: Callable[[int], Any]) -> Any:
         text: an object with the buffer protocol, of this process's making.
         escaped: whether there may be dicts with the key ``"$rm"`` in it.
     """
-    value = marshal.loads(text)
+    value = marshal.loads(text)  # noqa: S302  of our own making
     return _restore(value, part) if escaped else value
 
 

@@ -165,43 +165,32 @@ class _Library:
 
     # -- values ----------------------------------------------------------------------------------
 
-    def views(self, parts: list[marshal.Part]) -> tuple[Any, list[Any]]:
-        """Views of binary parts, and what has to stay for as long as they are used."""
+    def views(self, parts: list[marshal.Part]) -> tuple[Any, dict[int, Any]]:
+        """Views of binary parts; and, by address, what has to stay for as long as they are used:
+        the memory, and the part it is of."""
         ffi = self.ffi
         null = ffi.NULL
-        keep: list[Any] = []
+        keep: dict[int, Any] = {}
         views = []
-        for kind, memory, (code, bits), dims, sample_rate, pts in parts:
+        for index, part in enumerate(parts):
+            kind, memory, (code, bits), dims, sample_rate, pts = part
             data = ffi.from_buffer(memory)
+            size = len(data)
+            start = ffi.cast("void *", data)
             shape = ffi.new(self._shape, dims)
             meta, length = null, 0
             if sample_rate:
                 text = b'{"sample_rate":%d}' % sample_rate
                 meta, length = ffi.from_buffer(text), len(text)
-            keep.append((data, shape, meta))
-            ndim = len(dims) if code or bits else 0
-            views.append(
-                (
-                    self._view_size,
-                    _KINDS[kind],
-                    _RM_NO_PTS if pts is None else pts,
-                    meta,
-                    length,
-                    ffi.cast("void *", data),
-                    len(data),
-                    shape,
-                    null,
-                    ndim,
-                    1,
-                    0,
-                    code,
-                    bits,
-                    1,
-                    null,
-                    0,
-                    0,
-                )  # fmt: skip
-            )
+            # Arrays without elements may all have the same address.
+            address = int(ffi.cast("intptr_t", start)) if size else -index
+            keep[address] = data, part, shape, meta
+            # fmt: off
+            views.append((
+                self._view_size, _KINDS[kind], _RM_NO_PTS if pts is None else pts, meta, length,
+                start, size, shape, null, len(dims) if bits else 0, 1, 0, code, bits, 1, null, 0, 0,
+            ))
+            # fmt: on
         return ffi.new(self._views, views), keep
 
     def view(self) -> Any:
@@ -230,12 +219,23 @@ class _Library:
             return str(ffi.buffer(view.data, view.byte_len), "utf-8")
         return self.memory(view, (data, keep))
 
-    def memory(self, view: Any, keep: Any) -> Any:
+    def memory(self, view: Any, keep: Any, given: Optional[dict[int, Any]] = None) -> Any:
         """The bytes, the array or the audio of a view. The latter two are views on the same
-        memory, for as long as which they keep ``keep``."""
+        memory, for as long as which they keep ``keep``. An array that is one of ``given`` as it
+        was is a view of the same object."""
         ffi = self.ffi
         if view.kind == 2:
             return bytes(ffi.buffer(view.data, view.byte_len))
+        shape = tuple(view.shape[0 : view.ndim]) if view.ndim else ()
+        dtype = (view.dtype_code, view.dtype_bits)
+        if given is not None and view.kind == 3:
+            known = given.get(int(ffi.cast("intptr_t", view.data)))
+            if known is not None:
+                part = known[1]
+                if part.shape == shape and part.dtype == dtype:
+                    same = marshal.read_only_view(part.memory)
+                    if same is not None:
+                        return same
 
         def release(_: Any, keep: Any = keep) -> None:
             """Holds what the memory belongs to until nobody refers to it any more."""
@@ -245,8 +245,6 @@ class _Library:
         if not view.flags & _RM_WRITABLE:
             # Somebody else reads it as well.
             memory = memory.toreadonly()
-        shape = tuple(ffi.unpack(view.shape, view.ndim)) if view.ndim else ()
-        dtype = (view.dtype_code, view.dtype_bits)
         if view.kind == 3:
             return marshal.tensor(memory, dtype, shape)
         meta = json.loads(str(ffi.buffer(view.json, view.json_len), "utf-8"))
@@ -439,7 +437,7 @@ class Prepared:
                 # Ctrl-C, for one: its nodes are cleaned up before it is reported.
                 run.close()
                 raise
-        return Result(run.outputs, "native", run.report)
+        return run.result()
 
     async def run_async(self, items: Input = None, timeout: Optional[float] = None) -> Result:
         """Like :meth:`run`, for asyncio: short work is done at once, longer work in a thread.
@@ -458,7 +456,7 @@ class Prepared:
                 # The thread may still be at work; the run is freed when it has let go.
                 run.cancel()
                 raise
-        return Result(run.outputs, "native", run.report)
+        return run.result()
 
 
 class _Run:
@@ -509,9 +507,10 @@ class _Run:
             raw = ffi.buffer(output.text, output.len)
             escaped = output.flags & _RM_ESCAPED != 0
             # Not the run itself, which holds the outputs: arrays are to go with their last reader.
-            views, keep = output.parts, (self._handle, self._keep)
+            views, given = output.parts, self._keep
+            keep = (self._handle, given)
             self.outputs = marshal.decode(
-                raw, escaped, lambda index: library.memory(views[index], keep)
+                raw, escaped, lambda index: library.memory(views[index], keep, given)
             )
             if len(raw) > _LARGE and not output.part_count:
                 # The run would hold the text for as long as somebody may ask for the metrics.
@@ -537,6 +536,11 @@ class _Run:
     def wait_in_thread(self) -> None:
         while not self.wait(_SLICE_MS):
             pass
+
+    def result(self) -> Result:
+        """What it gave. Fetched once: whoever keeps the run for its metrics keeps no outputs."""
+        outputs, self.outputs = self.outputs, None
+        return Result(outputs, "native", self.report)
 
     def report(self) -> dict[str, Any]:
         """Counts and times, up to now or of all of it."""
