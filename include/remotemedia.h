@@ -90,6 +90,17 @@
 #define RM_TENSOR 3
 /* Kind of a value: sound. */
 #define RM_AUDIO 4
+/*
+ Kind of a text: Python's marshal format, version 2, of None, bool, int, float, str, list, tuple
+ and dict with str keys. Only for rm_pipeline_call.
+ */
+#define RM_MARSHAL 5
+/* The same without binary parts, and with no dict special. */
+#define RM_MARSHAL_PLAIN 6
+/* Flag of a view: nobody else reads the memory, so it may be written to. */
+#define RM_WRITABLE 1
+/* Flag of an output: there may be objects with the key "$rm" in the text. */
+#define RM_ESCAPED 2
 /* A view's `pts_us` where there is no presentation time. */
 #define RM_NO_PTS INT64_MIN
 
@@ -143,7 +154,8 @@ typedef struct rm_error rm_error;
  Ownership: yours from rm_pipeline_new; free it, also while runs of it are going on. Immutable:
  any thread may run it, several at once.
 
- Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_run_start, rm_pipeline_free.
+ Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_pipeline_call,
+ rm_run_start, rm_pipeline_free.
  */
 typedef struct rm_pipeline rm_pipeline;
 
@@ -155,7 +167,7 @@ typedef struct rm_pipeline rm_pipeline;
  Ownership: yours from rm_queue_new; free it at any time; who is waiting then gets RM_E_CLOSED.
  Threads: any, at the same time.
 
- Functions: rm_queue_new, rm_queue_next, rm_queue_log, rm_queue_free.
+ Functions: rm_queue_new, rm_queue_next, rm_queue_pending, rm_queue_log, rm_queue_free.
  */
 typedef struct rm_queue rm_queue;
 
@@ -167,7 +179,7 @@ typedef struct rm_queue rm_queue;
  yours from rm_run_start; free it at any time, which ends it. Threads: any; one may wait while
  others cancel.
 
- Functions: rm_run_start, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_free.
+ Functions: rm_run_start, rm_pipeline_call, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_free.
  */
 typedef struct rm_run rm_run;
 
@@ -235,12 +247,32 @@ typedef struct rm_view {
   struct rm_data *const *children;
   /* How many. */
   uint32_t child_count;
-  /* 0. */
-  uint32_t reserved;
+  /* RM_WRITABLE or 0; ignored in what you pass in. */
+  uint32_t flags;
 } rm_view;
 
 /* What the library calls when it has read your memory for the last time (rule 7). */
 typedef void (*rm_release_fn)(void *user_data);
+
+/*
+ What a run gave, in the fewest crossings: the text of the outputs, and views of its binary
+ parts. Everything is borrowed from the run. Fields are only ever added at the end; set
+ `struct_size` before the call.
+ */
+typedef struct rm_output {
+  /* sizeof(rm_output) of the side that made the struct. */
+  uint32_t struct_size;
+  /* RM_ESCAPED or 0. */
+  uint32_t flags;
+  /* The outputs, a list, in the format of the input. */
+  const char *text;
+  /* Length of `text` in bytes. */
+  size_t len;
+  /* The values that the text refers to. */
+  const struct rm_view *parts;
+  /* How many. */
+  size_t part_count;
+} rm_output;
 
 /*
  One event. Fields are only ever added at the end; types that you do not know are to be ignored,
@@ -346,6 +378,7 @@ rm_status rm_runtime_new(const char *options_json,
    schema:T   the JSON Schema of the parameters of the node type T
    limits     the limits in force
    stats      {"manifests_parsed": n}: without those that were remembered
+   memory     the pool of the process: taken, reused (counts of blocks), held_bytes, held_blocks
    handles    how many objects of each type are alive in the process
  */
 rm_status rm_runtime_query(struct rm_runtime *runtime,
@@ -434,6 +467,32 @@ rm_status rm_run_start(const struct rm_pipeline *pipeline,
                        struct rm_error **error);
 
 /*
+ rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are:
+ for hosts to which every call and every object costs.
+
+ `kind` is RM_JSON or RM_MARSHAL, the format of `text`, which holds the input as for
+ rm_pipeline_run; `parts` are views of the bytes, tensors and audio that it refers to by index.
+ Parts that are C-contiguous and aligned are used where they are: the memory must stay as it is
+ until the run is freed, and so must results of the run that may refer to it.
+
+ Works for up to `slice_us` microseconds; -1 is without end, 0 does nothing yet. RM_OK: complete,
+ and `output` is filled; what it points to lives as long as the run. RM_AGAIN: there is more to
+ do; go on with rm_run_wait. In both cases the run is yours. Failures as for rm_pipeline_run;
+ RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input that cannot be read.
+ */
+rm_status rm_pipeline_call(const struct rm_pipeline *pipeline,
+                           uint32_t kind,
+                           const char *text,
+                           size_t len,
+                           const struct rm_view *parts,
+                           uint32_t part_count,
+                           int64_t timeout_ms,
+                           int64_t slice_us,
+                           struct rm_output *output,
+                           struct rm_run **out,
+                           struct rm_error **error);
+
+/*
  Works on a run for up to `timeout_ms`, or a little longer: a node is not stopped in the middle
  of a value. 0 works for about 100 microseconds.
 
@@ -469,6 +528,13 @@ void rm_run_free(struct rm_run *run);
 
 /* Makes an empty queue. */
 rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);
+
+/*
+ Where a queue counts the events that it holds, to be read at no cost; NULL for NULL. Lives as
+ long as the queue. The count may be a moment old: whoever reads 0 and needs to be sure asks
+ rm_queue_next.
+ */
+const uint32_t *rm_queue_pending(const struct rm_queue *queue);
 
 /*
  Fetches up to `capacity` events into the array `out`; set the struct_size of its first entry.

@@ -50,6 +50,14 @@
 
 #define RM_AUDIO 4
 
+#define RM_MARSHAL 5
+
+#define RM_MARSHAL_PLAIN 6
+
+#define RM_WRITABLE 1
+
+#define RM_ESCAPED 2
+
 #define RM_EVENT_LOG 1
 
 #define RM_LOG_ERROR 1
@@ -94,10 +102,19 @@ typedef struct rm_view {
   uint16_t dtype_lanes;
   struct rm_data *const *children;
   uint32_t child_count;
-  uint32_t reserved;
+  uint32_t flags;
 } rm_view;
 
 typedef void (*rm_release_fn)(void *user_data);
+
+typedef struct rm_output {
+  uint32_t struct_size;
+  uint32_t flags;
+  const char *text;
+  size_t len;
+  const struct rm_view *parts;
+  size_t part_count;
+} rm_output;
 
 typedef struct rm_event {
   uint32_t struct_size;
@@ -181,6 +198,18 @@ rm_status rm_run_start(const struct rm_pipeline *pipeline,
                        struct rm_run **out,
                        struct rm_error **error);
 
+rm_status rm_pipeline_call(const struct rm_pipeline *pipeline,
+                           uint32_t kind,
+                           const char *text,
+                           size_t len,
+                           const struct rm_view *parts,
+                           uint32_t part_count,
+                           int64_t timeout_ms,
+                           int64_t slice_us,
+                           struct rm_output *output,
+                           struct rm_run **out,
+                           struct rm_error **error);
+
 rm_status rm_run_wait(struct rm_run *run,
                       int64_t timeout_ms,
                       struct rm_data **result,
@@ -194,6 +223,8 @@ void rm_run_cancel(struct rm_run *run);
 void rm_run_free(struct rm_run *run);
 
 rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);
+
+const uint32_t *rm_queue_pending(const struct rm_queue *queue);
 
 rm_status rm_queue_next(struct rm_queue *queue,
                         int64_t timeout_ms,

@@ -146,6 +146,9 @@ class RunCancelledError(RemoteMediaError):
     default_code = "RM_E_CANCELLED"
 
 
+_OF_VALUES = {"RM_E_ARGUMENT", "RM_E_JSON", "RM_E_UTF8", "RM_E_LIMIT"}
+
+
 def from_details(
     details: Mapping[str, Any], kind: type[RemoteMediaError] = RemoteMediaError
 ) -> RemoteMediaError:
@@ -158,8 +161,10 @@ def from_details(
         kind = RunTimeoutError
     elif code == "RM_E_CANCELLED":
         kind = RunCancelledError
-    elif kind is RemoteMediaError and "node" in details:
+    elif "node" in details and kind is not ManifestError:
         kind = NodeError
+    elif issubclass(kind, MarshalError) and code not in _OF_VALUES:
+        kind = RemoteMediaError
     causes = tuple(from_details(cause, kind) for cause in details.get("causes", ()))
     parts = {
         key: details.get(key) for key in ("code", "node", "node_type", "item", "pointer", "hint")

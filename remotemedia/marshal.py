@@ -1,13 +1,16 @@
-"""Values as the native library takes and gives them: JSON text with the binary parts beside it.
+"""Values as the native library takes and gives them: text with the binary parts beside it.
 
-JSON has no bytes, arrays, NaN or infinities; those stand in the text as an object with the single
-key ``"$rm"``, and so does a dict of the user's that has this key. ``include/remotemedia.h`` has the
+The text is Python's own marshal format, version 2, which every Python writes and reads in native
+code and with every type told apart; results that take longer come as JSON. Neither has arrays and
+audio; those, bytes, and in JSON NaN and the infinities, stand in it as a dict with the single key
+``"$rm"``, and so does a dict of the user's that has this key. ``include/remotemedia.h`` has the
 rules, at ``rm_data``.
 """
 
 from __future__ import annotations
 
 import json
+import marshal
 import sys
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -26,10 +29,6 @@ _ESCAPE = "$rm"
 _MIN_INT = -(2**63)
 _MAX_INT = 2**64 - 1
 
-_dumps = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
-).encode
-
 Path = tuple[Any, ...]
 
 
@@ -38,7 +37,8 @@ class Part(NamedTuple):
 
     #: ``"bytes"``, ``"tensor"`` or ``"audio"``.
     kind: str
-    #: The memory: C-contiguous, in native byte order.
+    #: An object whose buffer is the memory, C-contiguous and in native byte order. Never a
+    #: memoryview: the collector may clear one that cffi still has a buffer of, and then crash.
     memory: Any
     #: DLPack's type code and the bits of an element; (0, 0) for bytes.
     dtype: tuple[int, int]
@@ -48,8 +48,29 @@ class Part(NamedTuple):
     pts_us: Optional[int] = None
 
 
-def encode(value: Any, place: str = "input", levels: int = 0) -> tuple[str, list[Part]]:
-    """JSON text for a value, and its binary parts.
+def guess(items: list[Any]) -> Optional[bytes]:
+    """Text for items that look as if they held no binary parts, at the cost of a look at two.
+
+    The native library tells whether they did: marshal writes for every type what it is, and bytes
+    for all that have a buffer. Then, and where this is None, :func:`encode` is right.
+    """
+    for place in (0, -1):
+        value: Any = items
+        for _ in range(5):
+            if type(value) in _SEQUENCES and value:
+                value = value[place]
+            elif type(value) is dict and value:
+                value = next(iter(value.values()))
+        if type(value) not in _PLAIN:
+            return None
+    try:
+        return marshal.dumps(items, 2)
+    except ValueError:
+        return None
+
+
+def encode(value: Any, place: str = "input", levels: int = 0) -> tuple[bytes, list[Part]]:
+    """Text for a value, and its binary parts.
 
     Args:
         value: None, bool, int, float, str, bytes, bytearray, memoryview, arrays, Audio, and lists,
@@ -61,33 +82,12 @@ def encode(value: Any, place: str = "input", levels: int = 0) -> tuple[str, list
         MarshalError: for anything else, naming where it stands.
     """
     parts: list[Part] = []
-    # A list of plain scalars, the common batch, needs no walk in Python.
-    if type(value) is list and set(map(type, value)) <= _LEAVES:
-        plain = value if _fits(value) else _walk(value, (), parts, place, levels)
-    else:
-        plain = _walk(value, (), parts, place, levels)
-    try:
-        text = _dumps(plain)
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise _lone_surrogate(value, (), place) from error
-    except ValueError:
-        # NaN or an infinity in what looked plain.
-        text = _dumps(_walk(value, (), parts, place, levels))
-    return text, parts
+    return marshal.dumps(_walk(value, (), parts, place, levels), 2), parts
 
 
 _BASES: tuple[Any, ...] = (str, int, float, list, tuple, dict)
-_LEAVES = {int, float, str, bool, type(None)}
-
-
-def _fits(items: list[Any]) -> bool:
-    return all(_MIN_INT <= item <= _MAX_INT for item in items if type(item) is int)
-
-
-def check(value: Any, place: str = "input", levels: int = 0) -> None:
-    """Raises what :func:`encode` would raise."""
-    encode(value, place, levels)
+_SEQUENCES = (list, tuple)
+_PLAIN = {int, float, str, bool, type(None), list, tuple, dict}
 
 
 def _where(path: Path, place: str) -> str:
@@ -103,9 +103,11 @@ def _refuse(kind: type[MarshalError], path: Path, place: str, why: str, hint: st
 
 
 def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) -> Any:
-    """The value with everything replaced that JSON does not have."""
+    """The value with everything replaced that the text does not have."""
     kind = type(value)
-    if kind is str or kind is bool or value is None:
+    if kind is str:
+        return value if value.isascii() else _unicode(value, path, place)
+    if kind is bool or kind is float or value is None:
         return value
     if kind is int:
         if not _MIN_INT <= value <= _MAX_INT:
@@ -117,11 +119,6 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
                 "pass it as float, as str or as bytes",
             )
         return value
-    if kind is float:
-        if value - value == 0.0:
-            return value
-        name = "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-        return {_ESCAPE: name}
     if kind is list or kind is tuple:
         _check_depth(path, place, levels)
         return [_walk(item, (*path, i), parts, place, levels) for i, item in enumerate(value)]
@@ -137,7 +134,9 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
                     f"the dict key {key!r} is {_named(type(key))}, not str",
                     "convert the keys with str()",
                 )
-            plain[str(key)] = _walk(item, (*path, key), parts, place, levels)
+            name = str(key)
+            name = name if name.isascii() else _unicode(name, path, place)
+            plain[name] = _walk(item, (*path, key), parts, place, levels)
         return {_ESCAPE: plain} if _ESCAPE in plain else plain
     if kind is Audio:
         parts.append(_audio(value))
@@ -175,33 +174,18 @@ def _check_depth(path: Path, place: str, levels: int) -> None:
         )
 
 
-def _lone_surrogate(value: Any, path: Path, place: str) -> MarshalError:
-    """The error for text that is not Unicode, with its place."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            return _refuse(
-                MarshalValueError,
-                path,
-                place,
-                f"the text has a lone surrogate at index {error.start}",
-                "pass it as bytes, or encode it with errors='replace'",
-            )
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            for found in (
-                _lone_surrogate(key, path, place),
-                _lone_surrogate(item, (*path, key), place),
-            ):
-                if found.pointer is not None:
-                    return found
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            found = _lone_surrogate(item, (*path, index), place)
-            if found.pointer is not None:
-                return found
-    return MarshalValueError(f"{place}: text with a lone surrogate")
+def _unicode(text: str, path: Path, place: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _refuse(
+            MarshalValueError,
+            path,
+            place,
+            f"the text has a lone surrogate at index {error.start}",
+            "pass it as bytes, or encode it with errors='replace'",
+        ) from None
+    return text
 
 
 # --- binary parts -----------------------------------------------------------------------------
@@ -231,10 +215,12 @@ _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 
 
 def _audio(audio: Audio) -> Part:
-    view = audio._memoryview()
+    view, memory = audio._memoryview(), audio.samples
+    if type(memory) is memoryview:
+        memory = memory.tobytes()
     pts_us = None if audio.pts is None else round(audio.pts * 1_000_000)
     dtype = (2, 32) if view.format == "f" else (0, 16)
-    return Part("audio", view, dtype, view.shape, audio.sample_rate, pts_us)
+    return Part("audio", memory, dtype, view.shape, audio.sample_rate, pts_us)
 
 
 def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
@@ -257,13 +243,17 @@ def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
 
             return _binary(imported.from_dlpack(value), path, place)
         return None
+    own = view.c_contiguous and type(value) is not memoryview
+    memory = value if own else view.tobytes()
     if isinstance(value, (bytes, bytearray)) or (
         type(value) is memoryview and view.format in ("B", "b", "c") and view.ndim == 1
     ):
-        memory = view if view.c_contiguous else view.tobytes()
         return Part("bytes", memory, (0, 0), (view.nbytes,))
-    form = view.format.lstrip("@=" + _NATIVE_ORDER)
+    form = view.format
     code = _FORMATS.get(form)
+    if code is None:
+        form = form.lstrip("@=" + _NATIVE_ORDER)
+        code = _FORMATS.get(form)
     if code is None:
         if form[:1] in "<>!" and _FORMATS.get(form[1:]) is not None and hasattr(value, "astype"):
             return _binary(_in_native_order(value), path, place)
@@ -274,7 +264,6 @@ def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
             f"arrays of {getattr(value, 'dtype', view.format)} do not cross",
             "convert it with .astype, for example to float32",
         )
-    memory = view if view.c_contiguous else view.tobytes()
     return Part("tensor", memory, (code, view.itemsize * 8), view.shape)
 
 
@@ -282,8 +271,23 @@ def _in_native_order(array: Any) -> Any:
     return array.astype(array.dtype.newbyteorder("="))
 
 
+def read_only_view(array: Any) -> Any:
+    """A view of a NumPy array that cannot be written to; None for another object."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or type(array) is not numpy.ndarray:
+        return None
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def tensor(memory: Any, dtype: tuple[int, int], shape: tuple[int, ...]) -> Any:
     """An array on this memory: a NumPy array, or a memoryview where NumPy is not installed."""
+    known = _dtypes.get(dtype)
+    if known is not None:
+        frombuffer, numpy_dtype = known
+        array = frombuffer(memory, numpy_dtype)
+        return array if len(shape) == 1 else array.reshape(shape)
     code, bits = dtype
     name = {0: "int", 1: "uint", 2: "float", 5: "complex", 6: "bool"}.get(code)
     try:
@@ -313,15 +317,41 @@ def tensor(memory: Any, dtype: tuple[int, int], shape: tuple[int, ...]) -> Any:
         raise MarshalTypeError(
             f"NumPy has no bfloat{bits}", hint="convert it to float32 in the pipeline"
         )
-    kind = "bool" if code == 6 else f"{name}{bits}"
-    return numpy.frombuffer(memory, dtype=kind).reshape(shape)
+    kind = numpy.dtype("bool" if code == 6 else f"{name}{bits}")
+    _dtypes[dtype] = (numpy.frombuffer, kind)
+    return tensor(memory, dtype, shape)
+
+
+#: What NumPy needs for an element type; filled as they are met, since NumPy may not be installed.
+_dtypes: dict[tuple[int, int], tuple[Any, Any]] = {}
+
+
+def audio(
+    memory: Any, dtype: tuple[int, int], shape: tuple[int, ...], rate: int, pts_us: Optional[int]
+) -> Audio:
+    """Audio on this memory, a flat memoryview of bytes."""
+    form = "f" if dtype == (2, 32) else "h"
+    # A memoryview cannot be cast to a shape without elements, but NumPy has one.
+    samples = tensor(memory, dtype, shape) if 0 in shape else memory.cast(form, shape)
+    return Audio(samples, rate, None if pts_us is None else pts_us / 1_000_000)
 
 
 # --- back ---------------------------------------------------------------------------------------
 
 
-def decode(text: str, part: Callable[[int], Any]) -> Any:
-    """The value of JSON text; ``part(i)`` gives the binary part number i."""
+def decode(text: Any, escaped: bool, part: Callable[[int], Any]) -> Any:
+    """The value of marshalled text; ``part(i)`` gives the binary part number i.
+
+    Args:
+        text: an object with the buffer protocol, of this process's making.
+        escaped: whether there may be dicts with the key ``"$rm"`` in it.
+    """
+    value = marshal.loads(text)  # noqa: S302  of our own making
+    return _restore(value, part) if escaped else value
+
+
+def decode_json(text: str, part: Callable[[int], Any]) -> Any:
+    """The same for JSON text."""
     value = json.loads(text)
     return _restore(value, part) if '"$rm"' in text else value
 

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, Callable, Optional, Union, cast
 
 from remotemedia import marshal
-from remotemedia.audio import Audio
 from remotemedia.errors import (
     LibraryNotFoundError,
     ManifestError,
@@ -55,10 +54,18 @@ _ABI_MINOR = 0
 _RM_OK = 0
 _RM_AGAIN = 1
 _RM_NO_PTS = -(2**63)
+_RM_MARSHAL = 5
+_RM_MARSHAL_PLAIN = 6
+_RM_WRITABLE = 1
+_RM_ESCAPED = 2
 _OBJECTS = ("data", "pipeline", "run", "queue")
 _KINDS = {"bytes": 2, "tensor": 3, "audio": 4}
 #: How long the library works before Python gets to look for signals, in milliseconds.
 _SLICE_MS = 50
+#: How long it may work on the thread of an event loop, in microseconds.
+_INLINE_US = 100
+#: From how many bytes on outputs are not kept for the sake of the metrics.
+_LARGE = 1 << 16
 
 
 class _Library:
@@ -92,19 +99,26 @@ class _Library:
         # Parsed once; a slot is made for every call, since a signal handler or a finaliser may call
         # the library while another call of the same thread is going on.
         self._types = {name: ffi.typeof(f"rm_{name} **") for name in _OBJECTS}
-        self._error_slot = ffi.typeof("rm_error **")
+        self.error_slot = ffi.typeof("rm_error **")
         self._view = ffi.typeof("rm_view *")
+        self._views = ffi.typeof("rm_view[]")
+        self._output = ffi.typeof("rm_output *")
+        self._shape = ffi.typeof("int64_t[]")
+        self._view_size = ffi.sizeof("rm_view")
+        self._output_size = ffi.sizeof("rm_output")
         self.log_level = 2
-        self.queue = self._open_log()
+        self._open_log()
 
-    def _open_log(self) -> Any:
+    def _open_log(self) -> None:
         """A queue for the library's log. No callback: nothing may call into an interpreter that
         is going away."""
         queue = self.out("queue")
         log = self.ffi.addressof(self.lib, "rm_queue_log")
         self.check(self.lib.rm_queue_new, queue)
         self.check(self.lib.rm_set_log, log, queue[0], self.log_level)
-        return self.ffi.gc(queue[0], self.lib.rm_queue_free)
+        self.queue = self.ffi.gc(queue[0], self.lib.rm_queue_free)
+        #: How many messages wait, to be looked at without a call.
+        self.pending = self.lib.rm_queue_pending(self.queue)
 
     def failure(self, error: Any, kind: type[RemoteMediaError]) -> RemoteMediaError:
         """The exception for an error object, which it frees."""
@@ -121,7 +135,7 @@ class _Library:
         kind: type[RemoteMediaError] = RemoteMediaError,
     ) -> int:
         """Calls a function of the library; a failure is raised."""
-        error = self.ffi.new(self._error_slot)
+        error = self.ffi.new(self.error_slot)
         status = function(*arguments, error)
         if status < 0:
             raise self.failure(error[0], kind)
@@ -141,7 +155,7 @@ class _Library:
             status = self.lib.rm_queue_next(self.queue, 0, events, 16, count, ffi.NULL)
             if status < 0:
                 # After a fork the queue belongs to the parent.
-                self.queue = self._open_log()
+                self._open_log()
                 return
             if status != _RM_OK:
                 return
@@ -151,60 +165,48 @@ class _Library:
 
     # -- values ----------------------------------------------------------------------------------
 
-    def data(self, value: Any, place: str, levels: int) -> Any:
-        """An rm_data of a Python value; it is freed with the handle."""
+    def views(self, parts: list[marshal.Part]) -> tuple[Any, dict[int, Any]]:
+        """Views of binary parts; and, by address, what has to stay for as long as they are used:
+        the memory, and the part it is of."""
         ffi = self.ffi
-        text, parts = marshal.encode(value, place, levels)
-        raw = text.encode()
-        memory = ffi.from_buffer(raw)
-        view = self.view()
-        view.json = memory
-        view.json_len = len(raw)
-        if parts:
-            children = [self._part(part) for part in parts]
-            pointers = ffi.new("rm_data *[]", children)
-            view.children = pointers
-            view.child_count = len(children)
-        return self._new(view)
+        null = ffi.NULL
+        keep: dict[int, Any] = {}
+        views = []
+        for index, part in enumerate(parts):
+            kind, memory, (code, bits), dims, sample_rate, pts = part
+            data = ffi.from_buffer(memory)
+            size = len(data)
+            start = ffi.cast("void *", data)
+            shape = ffi.new(self._shape, dims)
+            meta, length = null, 0
+            if sample_rate:
+                text = b'{"sample_rate":%d}' % sample_rate
+                meta, length = ffi.from_buffer(text), len(text)
+            # Arrays without elements may all have the same address.
+            address = int(ffi.cast("intptr_t", start)) if size else -index
+            keep[address] = data, part, shape, meta
+            # fmt: off
+            views.append((
+                self._view_size, _KINDS[kind], _RM_NO_PTS if pts is None else pts, meta, length,
+                start, size, shape, null, len(dims) if bits else 0, 1, 0, code, bits, 1, null, 0, 0,
+            ))
+            # fmt: on
+        return ffi.new(self._views, views), keep
 
     def view(self) -> Any:
         view = self.ffi.new(self._view)
-        view.struct_size = self.ffi.sizeof(view[0])
+        view.struct_size = self._view_size
         return view
 
-    def _new(self, view: Any) -> Any:
-        null = self.ffi.NULL
-        out = self.out("data")
-        self.check(self.lib.rm_data_new, view, null, null, out, kind=_Refused)
-        return self.ffi.gc(out[0], self.lib.rm_data_free)
+    def output(self) -> Any:
+        output = self.ffi.new(self._output)
+        output.struct_size = self._output_size
+        return output
 
-    def _part(self, part: marshal.Part) -> Any:
-        ffi = self.ffi
-        memory = ffi.from_buffer(part.memory)
-        view = self.view()
-        view.kind = _KINDS[part.kind]
-        view.pts_us = _RM_NO_PTS if part.pts_us is None else part.pts_us
-        view.data = ffi.cast("void *", memory)
-        view.byte_len = len(memory)
-        shape = ffi.new("int64_t[]", part.shape)
-        meta = b'{"sample_rate": %d}' % part.sample_rate
-        meta_text = ffi.from_buffer(meta)
-        if part.kind != "bytes":
-            view.shape = shape
-            view.ndim = len(part.shape)
-            view.dtype_code, view.dtype_bits = part.dtype
-            view.dtype_lanes = 1
-        if part.kind == "audio":
-            view.json = meta_text
-            view.json_len = len(meta)
-        return self._new(view)
-
-    def take(self, data: Any) -> Any:
-        """The Python value of an rm_data that is ours, which is freed."""
-        return self.value(self.ffi.gc(data, self.lib.rm_data_free))
-
-    def value(self, data: Any) -> Any:
-        """The Python value of an rm_data. Arrays are views on its memory and keep it alive."""
+    def take(self, data: Any, keep: Any = None) -> Any:
+        """The Python value of an rm_data that is ours, which is freed. Arrays are views on its
+        memory and keep it alive, and ``keep`` as well."""
+        data = self.ffi.gc(data, self.lib.rm_data_free)
         ffi = self.ffi
         view = self.view()
         self.check(self.lib.rm_data_view, data, view)
@@ -212,38 +214,46 @@ class _Library:
         if kind == 0:
             text = str(ffi.buffer(view.json, view.json_len), "utf-8")
             children = view.children
-            return marshal.decode(text, lambda index: self._child(children[index]))
+            return marshal.decode_json(text, lambda index: self._child(children[index], keep))
         if kind == 1:
             return str(ffi.buffer(view.data, view.byte_len), "utf-8")
-        if kind == 2:
-            return bytes(ffi.buffer(view.data, view.byte_len))
+        return self.memory(view, (data, keep))
 
-        # The memory lives as long as anything refers to it, and other values may share it: it
-        # must not be written to.
-        def release(_: Any, data: Any = data) -> None:
-            """Keeps the value until its memory is not needed any more."""
+    def memory(self, view: Any, keep: Any, given: Optional[dict[int, Any]] = None) -> Any:
+        """The bytes, the array or the audio of a view. The latter two are views on the same
+        memory, for as long as which they keep ``keep``. An array that is one of ``given`` as it
+        was is a view of the same object."""
+        ffi = self.ffi
+        if view.kind == 2:
+            return bytes(ffi.buffer(view.data, view.byte_len))
+        shape = tuple(view.shape[0 : view.ndim]) if view.ndim else ()
+        dtype = (view.dtype_code, view.dtype_bits)
+        if given is not None and view.kind == 3:
+            known = given.get(int(ffi.cast("intptr_t", view.data)))
+            if known is not None:
+                part = known[1]
+                if part.shape == shape and part.dtype == dtype:
+                    same = marshal.read_only_view(part.memory)
+                    if same is not None:
+                        return same
+
+        def release(_: Any, keep: Any = keep) -> None:
+            """Holds what the memory belongs to until nobody refers to it any more."""
 
         owner = ffi.gc(ffi.cast("char *", view.data), release, view.byte_len)
-        memory: Any = memoryview(ffi.buffer(owner, view.byte_len)).toreadonly()
-        shape = tuple(ffi.unpack(view.shape, view.ndim)) if view.ndim else ()
-        dtype = (view.dtype_code, view.dtype_bits)
-        if kind == 3:
+        memory: Any = memoryview(ffi.buffer(owner, view.byte_len))
+        if not view.flags & _RM_WRITABLE:
+            # Somebody else reads it as well.
+            memory = memory.toreadonly()
+        if view.kind == 3:
             return marshal.tensor(memory, dtype, shape)
         meta = json.loads(str(ffi.buffer(view.json, view.json_len), "utf-8"))
-        form = "f" if dtype == (2, 32) else "h"
-        # A memoryview cannot be cast to a shape without elements, but NumPy has one.
-        empty = 0 in shape
-        samples = marshal.tensor(memory, dtype, shape) if empty else memory.cast(form, shape)
-        pts = None if view.pts_us == _RM_NO_PTS else view.pts_us / 1_000_000
-        return Audio(samples, meta["sample_rate"], pts)
+        pts_us = None if view.pts_us == _RM_NO_PTS else view.pts_us
+        return marshal.audio(memory, dtype, shape, meta["sample_rate"], pts_us)
 
-    def _child(self, child: Any) -> Any:
+    def _child(self, child: Any, keep: Any) -> Any:
         # Borrowed from its parent, so it gets a reference of its own.
-        return self.take(self.lib.rm_data_retain(child))
-
-
-class _Refused(MarshalError, ValueError):
-    """A value that the library refused though this package let it pass."""
+        return self.take(self.lib.rm_data_retain(child), keep)
 
 
 _library: Optional[_Library] = None
@@ -390,19 +400,19 @@ class Prepared:
         library.check(library.lib.rm_pipeline_info, self._handle, out)
         return dict(library.take(out[0]))
 
-    def _start(self, items: Input, timeout: Optional[float]) -> _Run:
-        value = normalise_input(items)
-        timeout = normalise_timeout(timeout)
-        timeout_ms = -1 if timeout is None else round(timeout * 1000)
-        # The batch itself, and a mapping around it, are not levels of the user's.
-        data = self._library.data(value, "input", 2 if isinstance(value, dict) else 1)
+    def _start(self, items: Input, timeout: Optional[float], slice_us: int) -> _Run:
+        value = items if type(items) is list else normalise_input(items)
+        timeout_ms = -1
+        if timeout is not None:
+            seconds = normalise_timeout(timeout)
+            timeout_ms = -1 if seconds is None else round(seconds * 1000)
         try:
-            return _Run(self._library, self._handle, data, timeout_ms)
+            return _Run(self._library, self._handle, value, timeout_ms, slice_us)
         except RemoteMediaError as error:
             if error.code != "RM_E_FORKED":
                 raise
         self._handle = self._open()
-        return _Run(self._library, self._handle, data, timeout_ms)
+        return _Run(self._library, self._handle, value, timeout_ms, slice_us)
 
     def run(
         self,
@@ -414,16 +424,19 @@ class Prepared:
 
         ``progress(done, total)`` is called about every 50 ms.
         """
-        run = self._start(items, timeout)
-        try:
-            while run.wait(_SLICE_MS) == _RM_AGAIN:
-                if progress is not None:
-                    report = run.report()
-                    progress(report["items_done"], report["items"])
-        except BaseException:
-            # Ctrl-C, for one: its nodes are cleaned up before it is reported.
-            run.close()
-            raise
+        run = self._start(items, timeout, _SLICE_MS * 1000)
+        if not run.complete:
+            try:
+                while True:
+                    if progress is not None:
+                        report = run.report()
+                        progress(report["items_done"], report["items"])
+                    if run.wait(_SLICE_MS):
+                        break
+            except BaseException:
+                # Ctrl-C, for one: its nodes are cleaned up before it is reported.
+                run.close()
+                raise
         return run.result()
 
     async def run_async(self, items: Input = None, timeout: Optional[float] = None) -> Result:
@@ -433,8 +446,8 @@ class Prepared:
         """
         if self._heavy is None:
             self._heavy = any(node["heavy"] for node in self.info["nodes"])
-        run = self._start(items, timeout)
-        if self._heavy or run.wait(0) == _RM_AGAIN:
+        run = self._start(items, timeout, 0 if self._heavy else _INLINE_US)
+        if not run.complete:
             from asyncio import get_running_loop
 
             try:
@@ -449,42 +462,97 @@ class Prepared:
 class _Run:
     """One rm_run, and what it gave."""
 
-    def __init__(self, library: _Library, pipeline: Any, data: Any, timeout_ms: int) -> None:
-        self._library = library
-        out = library.out("run")
-        library.check(
-            library.lib.rm_run_start, pipeline, data, timeout_ms, out, kind=MarshalValueError
-        )
-        self._handle = library.ffi.gc(out[0], library.lib.rm_run_free)
-        self._outputs: Any = None
+    __slots__ = ("_handle", "_keep", "_library", "_report", "complete", "outputs")
 
-    def wait(self, milliseconds: int) -> int:
-        """Works for that long; _RM_OK when it is complete, else _RM_AGAIN."""
+    def __init__(
+        self, library: _Library, pipeline: Any, value: Any, timeout_ms: int, slice_us: int
+    ) -> None:
+        self._library = library
+        #: What the input is made of: its memory is used where it is.
+        self._keep: Any = None
+        self._report: Optional[dict[str, Any]] = None
+        ffi = library.ffi
+        text = marshal.guess(value) if type(value) is list else None
+        guessed = text is not None
+        views, count = ffi.NULL, 0
+        while True:
+            if text is None:
+                # The batch itself, and a mapping around it, are not levels of the user's.
+                levels = 2 if type(value) is dict else 1
+                text, parts = marshal.encode(value, "input", levels)
+                if parts:
+                    count = len(parts)
+                    views, self._keep = library.views(parts)
+            output = library.output()
+            out = library.out("run")
+            error = ffi.new(library.error_slot)
+            status = library.lib.rm_pipeline_call(
+                pipeline, _RM_MARSHAL_PLAIN if guessed else _RM_MARSHAL, text, len(text),
+                views, count,
+                timeout_ms, slice_us, output, out, error,
+            )  # fmt: skip
+            if library.pending[0]:
+                library.drain_log()
+            if status >= 0:
+                break
+            failure = library.failure(error[0], MarshalValueError)
+            if not (guessed and isinstance(failure, MarshalError)):
+                raise failure
+            guessed, text = False, None
+        self._handle = ffi.gc(out[0], library.lib.rm_run_free)
+        #: Whether there is nothing left to do, and ``outputs`` is what it gave.
+        self.complete = status == _RM_OK
+        self.outputs: Any = None
+        if self.complete:
+            raw = ffi.buffer(output.text, output.len)
+            escaped = output.flags & _RM_ESCAPED != 0
+            # Not the run itself, which holds the outputs: arrays are to go with their last reader.
+            views, given = output.parts, self._keep
+            keep = (self._handle, given)
+            self.outputs = marshal.decode(
+                raw, escaped, lambda index: library.memory(views[index], keep, given)
+            )
+            if len(raw) > _LARGE and not output.part_count:
+                # The run would hold the text for as long as somebody may ask for the metrics.
+                self.report()
+                self.close()
+
+    def wait(self, milliseconds: int) -> bool:
+        """Works for that long; true when it is complete."""
         library = self._library
         out = library.out("data")
         try:
             status = library.check(
                 library.lib.rm_run_wait, self._handle, milliseconds, out, library.ffi.NULL
             )
-            if status == _RM_OK:
-                self._outputs = library.take(out[0])
-            return status
         finally:
             library.drain_log()
+        if status == _RM_AGAIN:
+            return False
+        self.outputs = library.take(out[0], (self._handle, self._keep))
+        self.complete = True
+        return True
 
     def wait_in_thread(self) -> None:
-        while self.wait(_SLICE_MS) == _RM_AGAIN:
+        while not self.wait(_SLICE_MS):
             pass
 
+    def result(self) -> Result:
+        """What it gave. Fetched once: whoever keeps the run for its metrics keeps no outputs."""
+        outputs, self.outputs = self.outputs, None
+        return Result(outputs, "native", self.report)
+
     def report(self) -> dict[str, Any]:
+        """Counts and times, up to now or of all of it."""
+        if self._report is not None:
+            return self._report
         library = self._library
         out = library.out("data")
         library.check(library.lib.rm_run_report, self._handle, out)
-        return dict(library.take(out[0]))
-
-    def result(self) -> Result:
-        """What it gave, once it is complete. The metrics are read when somebody asks."""
-        return Result(self._outputs, "native", self.report)
+        report = dict(library.take(out[0]))
+        if self.complete:
+            self._report = report
+        return report
 
     def cancel(self) -> None:
         self._library.lib.rm_run_cancel(self._handle)

@@ -14,7 +14,6 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Callable, Optional, Union
 
 from remotemedia import marshal
-from remotemedia.audio import Audio
 from remotemedia.core.manifest import Plan
 from remotemedia.core.node import Node, is_builtin
 from remotemedia.core.schema import did_you_mean, escaped
@@ -388,17 +387,18 @@ def _crossed(value: Any, place: str, levels: int = 0) -> Any:
         MarshalError: for what cannot cross.
     """
     text, parts = marshal.encode(value, place, levels)
-    return marshal.decode(text, lambda index: _part(parts[index]))
+    return marshal.decode(text, True, lambda index: _part(parts[index]))
 
 
 def _part(part: marshal.Part) -> Any:
     if part.kind == "bytes":
         return bytes(part.memory)
-    if part.kind == "audio":
-        pts = None if part.pts_us is None else part.pts_us / 1_000_000
-        return Audio(part.memory, part.sample_rate, pts)
     memory = memoryview(part.memory)
-    return marshal.tensor(memory if memory.ndim == 1 else memory.cast("B"), part.dtype, part.shape)
+    # A view without elements cannot be cast.
+    memory = memory.cast("B") if memory.nbytes else memoryview(b"")
+    if part.kind == "audio":
+        return marshal.audio(memory, part.dtype, part.shape, part.sample_rate, part.pts_us)
+    return marshal.tensor(memory, part.dtype, part.shape)
 
 
 def _distribute(plan: Plan, items: Input) -> dict[int, list[Any]]:

@@ -4,6 +4,7 @@ use crate::abi::{RM_OK, rm_status};
 use crate::error::rm_error;
 use crate::guard::{Out, bytes, fields, guard, text};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
+use crate::marshal;
 use remotemedia_runtime::{
     Audio, Buffer, Code, DType, Error, Limits, Result, Storage, Tensor, Value, json,
 };
@@ -21,6 +22,15 @@ pub const RM_BYTES: u32 = 2;
 pub const RM_TENSOR: u32 = 3;
 /// Kind of a value: sound.
 pub const RM_AUDIO: u32 = 4;
+/// Kind of a text: Python's marshal format, version 2, of None, bool, int, float, str, list, tuple
+/// and dict with str keys. Only for rm_pipeline_call.
+pub const RM_MARSHAL: u32 = 5;
+/// The same without binary parts, and with no dict special.
+pub const RM_MARSHAL_PLAIN: u32 = 6;
+/// Flag of a view: nobody else reads the memory, so it may be written to.
+pub const RM_WRITABLE: u32 = 1;
+/// Flag of an output: there may be objects with the key "$rm" in the text.
+pub const RM_ESCAPED: u32 = 2;
 /// A view's `pts_us` where there is no presentation time.
 pub const RM_NO_PTS: i64 = i64::MIN;
 
@@ -93,8 +103,8 @@ pub struct rm_view {
     pub children: *const *mut rm_data,
     /// How many.
     pub child_count: u32,
-    /// 0.
-    pub reserved: u32,
+    /// RM_WRITABLE or 0; ignored in what you pass in.
+    pub flags: u32,
 }
 
 const NOTHING: rm_view = rm_view {
@@ -115,7 +125,7 @@ const NOTHING: rm_view = rm_view {
     dtype_lanes: 0,
     children: null(),
     child_count: 0,
-    reserved: 0,
+    flags: 0,
 };
 
 /// What a view of a value points to, made when somebody first looks.
@@ -155,17 +165,9 @@ impl rm_data {
 impl Form {
     fn of(value: &Value) -> Result<Form> {
         let mut children = Vec::new();
-        let mut strides = Vec::new();
+        let strides = strides(value);
         let mut json = match value {
-            Value::Bytes(_) => Vec::new(),
-            Value::Tensor(tensor) => {
-                strides = contiguous(tensor.shape());
-                Vec::new()
-            }
-            Value::Audio(audio) => {
-                strides = contiguous(audio.samples().shape());
-                format!("{{\"sample_rate\":{}}}", audio.sample_rate()).into_bytes()
-            }
+            Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) => metadata(value),
             other => json::write(other, &mut children)?,
         };
         json.push(0);
@@ -268,19 +270,24 @@ pub extern "C" fn rm_data_free(data: *mut rm_data) {
 
 fn describe(data: &rm_data) -> Result<rm_view> {
     let form = data.form()?;
-    let mut view = rm_view {
+    Ok(rm_view {
         json: form.json.as_ptr().cast(),
         json_len: form.json.len() - 1,
         children: form.pointers.as_ptr(),
         child_count: form.children.len() as u32,
-        ..NOTHING
-    };
+        ..describe_memory(&data.value, &form.strides)
+    })
+}
+
+/// The view of a value's memory, without its JSON.
+fn describe_memory(value: &Value, strides: &[i64]) -> rm_view {
+    let mut view = NOTHING;
     let mut memory = |kind, bytes: &[u8]| {
         view.kind = kind;
         view.data = bytes.as_ptr().cast_mut().cast();
         view.byte_len = bytes.len() as u64;
     };
-    let tensor = match data.value() {
+    let tensor = match value {
         Value::Text(text) => {
             memory(RM_TEXT, text.as_bytes());
             None
@@ -302,14 +309,144 @@ fn describe(data: &rm_data) -> Result<rm_view> {
     };
     if let Some(tensor) = tensor {
         view.shape = tensor.shape().as_ptr();
-        view.strides = form.strides.as_ptr();
+        view.strides = strides.as_ptr();
         view.ndim = tensor.shape().len() as i32;
         view.device_type = 1;
         view.dtype_code = tensor.dtype().code;
         view.dtype_bits = tensor.dtype().bits;
         view.dtype_lanes = 1;
     }
-    Ok(view)
+    view
+}
+
+/// What a value of each kind has in the field `json`, without its NUL.
+fn metadata(value: &Value) -> Vec<u8> {
+    match value {
+        Value::Audio(audio) => format!("{{\"sample_rate\":{}}}", audio.sample_rate()).into_bytes(),
+        _ => Vec::new(),
+    }
+}
+
+fn strides(value: &Value) -> Vec<i64> {
+    match value {
+        Value::Tensor(tensor) => contiguous(tensor.shape()),
+        Value::Audio(audio) => contiguous(audio.samples().shape()),
+        _ => Vec::new(),
+    }
+}
+
+/// What a run gave, in the fewest crossings: the text of the outputs, and views of its binary
+/// parts. Everything is borrowed from the run. Fields are only ever added at the end; set
+/// `struct_size` before the call.
+#[repr(C)]
+pub struct rm_output {
+    /// sizeof(rm_output) of the side that made the struct.
+    pub struct_size: u32,
+    /// RM_ESCAPED or 0.
+    pub flags: u32,
+    /// The outputs, a list, in the format of the input.
+    pub text: *const c_char,
+    /// Length of `text` in bytes.
+    pub len: usize,
+    /// The values that the text refers to.
+    pub parts: *const rm_view,
+    /// How many.
+    pub part_count: usize,
+}
+
+/// What an [`rm_output`] points to.
+pub(crate) struct Output {
+    text: Vec<u8>,
+    escaped: bool,
+    views: Vec<rm_view>,
+    /// What the views point to.
+    _values: Vec<(Value, Vec<i64>, Vec<u8>)>,
+}
+
+// SAFETY: the pointers in the views lead to the values beside them.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+impl Output {
+    pub fn new(outputs: Value, kind: u32) -> Result<Self> {
+        let mut parts = Vec::new();
+        let (text, escaped) = match kind {
+            RM_MARSHAL | RM_MARSHAL_PLAIN => marshal::write(&outputs, &mut parts)?,
+            _ => (json::write(&outputs, &mut parts)?, true),
+        };
+        // From here on the parts have no other reader than each other, unless the host has.
+        drop(outputs);
+        let mut values: Vec<_> = parts
+            .into_iter()
+            .map(|value| {
+                let (strides, mut json) = (strides(&value), metadata(&value));
+                json.push(0);
+                (value, strides, json)
+            })
+            .collect();
+        let views = values.iter_mut().map(|(value, strides, json)| rm_view {
+            flags: if is_writable(value) { RM_WRITABLE } else { 0 },
+            json: json.as_ptr().cast(),
+            json_len: json.len() - 1,
+            ..describe_memory(value, strides)
+        });
+        Ok(Output { text, escaped, views: views.collect(), _values: values })
+    }
+
+    pub fn describe(&self) -> rm_output {
+        rm_output {
+            struct_size: size_of::<rm_output>() as u32,
+            flags: if self.escaped { RM_ESCAPED } else { 0 },
+            text: self.text.as_ptr().cast(),
+            len: self.text.len(),
+            parts: self.views.as_ptr(),
+            part_count: self.views.len(),
+        }
+    }
+}
+
+fn is_writable(value: &mut Value) -> bool {
+    match value {
+        Value::Tensor(tensor) => Arc::get_mut(tensor).is_some_and(Tensor::is_writable),
+        Value::Audio(audio) => Arc::get_mut(audio).is_some_and(Audio::is_writable),
+        _ => false,
+    }
+}
+
+/// The items of a call: text in one of two formats, and its binary parts, which are used where
+/// they are.
+///
+/// # Safety
+/// The arguments are what the header says of rm_pipeline_call, and the parts' memory stays for as
+/// long as the value lives.
+pub(crate) unsafe fn input(
+    kind: u32,
+    text: &[u8],
+    parts: *const rm_view,
+    part_count: u32,
+) -> Result<Value> {
+    let mut values = Vec::with_capacity(part_count as usize);
+    for index in 0..part_count as usize {
+        // SAFETY: by contract.
+        let value = unsafe {
+            let view = read_view(parts.add(index))?;
+            if !matches!(view.kind, RM_BYTES | RM_TENSOR | RM_AUDIO) {
+                return Err(Error::new(Code::Argument, "a part is bytes, a tensor or audio"));
+            }
+            make(&view, true)?.0
+        };
+        values.push(value);
+    }
+    // The batch, and a map of batches, are not levels of the user's.
+    let outer = if matches!(text.first(), Some(b'{')) { 2 } else { 1 };
+    let depth = Limits::VALUE_DEPTH + outer;
+    match kind {
+        RM_JSON => json::parse(text, &values, depth),
+        RM_MARSHAL => marshal::read(text, Some(&values), depth),
+        RM_MARSHAL_PLAIN => marshal::read(text, None, depth),
+        other => Err(Error::new(Code::Argument, format!("{other} is no kind of text"))),
+    }
 }
 
 /// How many bytes of the caller's view can be used.
@@ -499,21 +636,7 @@ fn buffer(bytes: &[u8], size: usize, borrow: bool) -> (Buffer, Option<Arc<Foreig
         let memory = Arc::new(Foreign { start, len, release: OnceLock::new() });
         return (Buffer::new(Shared(memory.clone())), Some(memory));
     }
-    let mut words = vec![0u64; bytes.len().div_ceil(8)];
-    bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
-    (Buffer::new(Aligned { words, len: bytes.len() }), None)
-}
-
-/// Bytes in memory that is aligned for every element type.
-struct Aligned {
-    words: Vec<u64>,
-    len: usize,
-}
-
-impl Storage for Aligned {
-    fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.words)[..self.len]
-    }
+    (Buffer::copy_of(bytes), None)
 }
 
 /// Memory of the host's.

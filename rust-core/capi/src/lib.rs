@@ -15,6 +15,7 @@ pub mod error;
 mod guard;
 mod handle;
 pub mod log;
+mod marshal;
 pub mod pipeline;
 pub mod queue;
 pub mod run;

@@ -4,10 +4,12 @@ use crate::abi::{RM_AGAIN, RM_OK, rm_status};
 use crate::data::rm_data;
 use crate::error::rm_error;
 use crate::guard::{Out, guard, quiet, timeout};
-use crate::handle::{Handle, Head, Kind, release, share};
+use crate::handle::{Handle, Head, Kind, borrow, release, share};
 use remotemedia_runtime::{Code, Error, Value};
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_void};
+use std::ptr::null;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -26,12 +28,13 @@ pub const RM_EVENT_LOG: u32 = 1;
 /// Ownership: yours from rm_queue_new; free it at any time; who is waiting then gets RM_E_CLOSED.
 /// Threads: any, at the same time.
 ///
-/// Functions: rm_queue_new, rm_queue_next, rm_queue_log, rm_queue_free.
+/// Functions: rm_queue_new, rm_queue_next, rm_queue_pending, rm_queue_log, rm_queue_free.
 #[cfg_attr(all(), repr(C))]
 pub struct rm_queue {
     head: Head,
     waiting: Mutex<Waiting>,
     filled: Condvar,
+    pending: AtomicU32,
 }
 
 #[derive(Default)]
@@ -85,6 +88,7 @@ impl rm_queue {
             waiting.dropped += 1;
         }
         waiting.events.push_back(event);
+        self.pending.store(waiting.events.len() as u32, Ordering::Relaxed);
         drop(waiting);
         self.filled.notify_one();
     }
@@ -102,7 +106,19 @@ pub extern "C" fn rm_queue_new(out: *mut *mut rm_queue, error: *mut *mut rm_erro
         let out = unsafe { Out::new(out) };
         out.required("out")?;
         let (waiting, filled) = (Mutex::default(), Condvar::new());
-        Ok(out.set(Arc::new(rm_queue { head: Head::new(Kind::Queue), waiting, filled })))
+        let (head, pending) = (Head::new(Kind::Queue), AtomicU32::new(0));
+        Ok(out.set(Arc::new(rm_queue { head, waiting, filled, pending })))
+    })
+}
+
+/// Where a queue counts the events that it holds, to be read at no cost; NULL for NULL. Lives as
+/// long as the queue. The count may be a moment old: whoever reads 0 and needs to be sure asks
+/// rm_queue_next.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_queue_pending(queue: *const rm_queue) -> *const u32 {
+    quiet(null(), || {
+        // SAFETY: rule 4.
+        unsafe { borrow(queue) }.map_or(null(), |queue| queue.pending.as_ptr().cast_const())
     })
 }
 
@@ -165,6 +181,7 @@ pub extern "C" fn rm_queue_next(
                 entry.write_unaligned(event);
             }
         }
+        queue.pending.store(waiting.events.len() as u32, Ordering::Relaxed);
         // SAFETY: as above.
         unsafe { *count = fetched as u32 };
         Ok(RM_OK)

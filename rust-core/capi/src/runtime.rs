@@ -172,6 +172,7 @@ pub extern "C" fn rm_runtime_new(
 ///   schema:T   the JSON Schema of the parameters of the node type T
 ///   limits     the limits in force
 ///   stats      {"manifests_parsed": n}: without those that were remembered
+///   memory     the pool of the process: taken, reused (counts of blocks), held_bytes, held_blocks
 ///   handles    how many objects of each type are alive in the process
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_runtime_query(
@@ -195,6 +196,7 @@ pub extern "C" fn rm_runtime_query(
         let answer = match what.split_once(':').unwrap_or((what, "")) {
             ("nodes", "") => registry.to_json(),
             ("limits", "") => json!(runtime.runtime.limits()),
+            ("memory", "") => remotemedia_runtime::memory::statistics(),
             ("stats", "") => json!({"manifests_parsed": runtime.runtime.manifests_parsed()}),
             ("schema", name) => match registry.get(name) {
                 Some(found) => found.schema().clone(),
@@ -205,7 +207,7 @@ pub extern "C" fn rm_runtime_query(
                 }
             },
             _ => {
-                let known = "known are: nodes, schema:T, limits, stats, handles";
+                let known = "known are: nodes, schema:T, limits, stats, memory, handles";
                 let message = format!("a runtime cannot tell \"{what}\"");
                 return Err(Error::new(Code::Argument, message).hint(known));
             }

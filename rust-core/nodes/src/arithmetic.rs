@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::json;
 use std::borrow::Cow;
 use std::ops::{Add, Div, Mul, Sub};
+use std::sync::Arc;
 
 const TAKES: &str = "a number, or an array of numbers";
 const GIVES: &str = "a number, or an array of the same shape";
@@ -171,10 +172,14 @@ impl Arithmetic {
 impl Node for Arithmetic {
     fn process(&mut self, value: Value, cx: &mut Context) -> Result<()> {
         let Arithmetic { operation, operand } = *self;
-        let result = match (&value, Number::of(&value)) {
-            (_, Some(number)) => operation.numbers(number, operand)?,
-            (Value::Tensor(tensor), _) => Value::Tensor(operation.tensor(tensor, operand)?.into()),
-            _ => {
+        let result = match (Number::of(&value), value) {
+            (Some(number), _) => operation.numbers(number, operand)?,
+            (None, Value::Tensor(tensor)) => {
+                // A tensor of our own is computed in place; of a shared one this is a second view.
+                let tensor = Arc::unwrap_or_clone(tensor);
+                Value::Tensor(operation.tensor(tensor, operand)?.into())
+            }
+            (None, value) => {
                 return Err(Error::node(format!(
                     "takes a number or an array of numbers, got {}",
                     value.kind()
@@ -276,7 +281,7 @@ impl Operation {
         }
     }
 
-    fn tensor(self, tensor: &Tensor, operand: Number) -> Result<Tensor> {
+    fn tensor(self, tensor: Tensor, operand: Number) -> Result<Tensor> {
         self.check_zero(operand)?;
         match tensor.dtype() {
             DType::F32 => Ok(self.float_tensor(tensor, operand.to_f64() as f32)),
@@ -297,18 +302,23 @@ impl Operation {
         }
     }
 
-    fn float_tensor<T: Float>(self, tensor: &Tensor, right: T) -> Tensor {
-        let elements = elements::<T>(tensor);
-        let result = elements.iter().map(|&left| self.float(left, right)).collect();
-        Tensor::from_vec::<T>(result, tensor.shape())
+    fn float_tensor<T: Float>(self, tensor: Tensor, right: T) -> Tensor {
+        match self {
+            // Each a loop of its own, which the compiler can turn into vector instructions.
+            Operation::Add => tensor.map(|left: T| left + right),
+            Operation::Subtract => tensor.map(|left: T| left - right),
+            Operation::Multiply => tensor.map(|left: T| left * right),
+            Operation::Divide => tensor.map(|left: T| left / right),
+            Operation::Power | Operation::Modulo => tensor.map(|left| self.float(left, right)),
+        }
     }
 
     fn int_tensor<T: Element + Into<i128> + TryFrom<i128>>(
         self,
-        tensor: &Tensor,
+        tensor: Tensor,
         operand: Number,
     ) -> Result<Tensor> {
-        let elements = elements::<T>(tensor);
+        let elements = elements::<T>(&tensor);
         let right = match operand {
             Number::Int(right) if self != Operation::Divide => right,
             _ => {
@@ -443,15 +453,27 @@ mod tests {
     #[test]
     fn arrays_keep_their_type_and_never_wrap() {
         let bytes = Tensor::from_vec(vec![1u8, 200], &[2]);
-        let sum = Operation::Add.tensor(&bytes, int(55)).unwrap();
+        let sum = Operation::Add.tensor(bytes.clone(), int(55)).unwrap();
         assert_eq!(sum, Tensor::from_vec(vec![56u8, 255], &[2]));
-        let error = Operation::Add.tensor(&bytes, int(56)).unwrap_err();
+        let error = Operation::Add.tensor(bytes.clone(), int(56)).unwrap_err();
         assert_eq!(error.message, "200 + 56 does not fit in uint8");
-        let half = Operation::Divide.tensor(&bytes, int(2)).unwrap();
+        let half = Operation::Divide.tensor(bytes.clone(), int(2)).unwrap();
         assert_eq!(half, Tensor::from_vec(vec![0.5, 100.0], &[2]));
         let halves = Tensor::new(DType { code: 2, bits: 16 }, &[1], Buffer::new(vec![0u8; 2]));
-        let error = Operation::Add.tensor(&halves.unwrap(), int(1)).unwrap_err();
+        let error = Operation::Add.tensor(halves.unwrap(), int(1)).unwrap_err();
         assert_eq!(error.code, Code::Unsupported);
+    }
+
+    #[test]
+    fn arrays_are_computed_in_place_only_for_the_last_reader() {
+        let tensor = Tensor::from_vec(vec![1f32, 2.0], &[2]);
+        let (address, shared) = (tensor.bytes().as_ptr(), tensor.clone());
+        let elsewhere = Operation::Add.tensor(tensor, int(1)).unwrap();
+        assert_ne!(elsewhere.bytes().as_ptr(), address);
+        assert_eq!(shared, Tensor::from_vec(vec![1f32, 2.0], &[2]));
+        let in_place = Operation::Add.tensor(shared, int(1)).unwrap();
+        assert_eq!(in_place.bytes().as_ptr(), address);
+        assert_eq!(in_place, elsewhere);
     }
 
     #[test]
@@ -465,7 +487,7 @@ mod tests {
         let memory = Buffer::new(Shifted(vec![0x0500_0000, 0]));
         let tensor = Tensor::new(i32::DTYPE, &[2], memory).unwrap();
         assert!(tensor.elements::<i32>().is_none());
-        let sum = Operation::Add.tensor(&tensor, int(1)).unwrap();
+        let sum = Operation::Add.tensor(tensor, int(1)).unwrap();
         assert_eq!(sum.shape(), [2]);
         assert_eq!(sum.elements::<i32>().map(|x| x[1]), Some(1));
     }

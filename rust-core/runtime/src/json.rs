@@ -447,7 +447,7 @@ pub(crate) fn to_plain(value: &Value) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::Buffer;
+    use crate::memory::Buffer;
 
     fn read(text: &str) -> Result<Value> {
         parse(text.as_bytes(), &[], 100)

@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`value`] | what travels between nodes: JSON-like values, bytes, tensors, audio |
+//! | [`memory`] | what values refer to: shared, counted, pooled |
 //! | [`json`] | values as JSON text with the binary parts beside it, both ways |
 //! | [`node`] | the contract a node fulfils |
 //! | [`registry`] | node types by name, with their parameter schemas |
@@ -12,13 +13,14 @@
 //! | [`runtime`] | node types, limits and manifests already read: what runs share |
 //! | [`error`], [`limits`] | what went wrong and where; how much is too much |
 //!
-//! Nothing here knows C or any particular node, and nothing here is `unsafe`.
-#![forbid(unsafe_code)]
+//! Nothing here knows C or any particular node, and nothing outside [`memory`] is `unsafe`.
+#![deny(unsafe_code)]
 
 pub mod error;
 pub mod json;
 pub mod limits;
 pub mod manifest;
+pub mod memory;
 pub mod node;
 pub mod registry;
 pub mod run;
@@ -29,8 +31,9 @@ pub mod value;
 pub use error::{Code, Error, Result};
 pub use limits::Limits;
 pub use manifest::Plan;
+pub use memory::{Block, Buffer, Storage};
 pub use node::{AsyncNode, BoxFuture, Context, Instance, Node};
 pub use registry::{NodeType, Registry};
 pub use run::{Control, Progress, Run};
 pub use runtime::Runtime;
-pub use value::{Audio, Buffer, DType, Map, Storage, Tensor, Value};
+pub use value::{Audio, DType, Map, Tensor, Value};

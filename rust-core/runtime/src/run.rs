@@ -454,6 +454,8 @@ impl Run {
         self.phase = Phase::Over;
         // Dropped first: a future holds its node.
         self.pending = None;
+        self.input = Vec::new();
+        self.inbox = Vec::new();
         let mut failure = None;
         for at in (0..self.plan.order.len()).rev() {
             let node = self.plan.order[at];

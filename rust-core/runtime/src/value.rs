@@ -4,8 +4,9 @@
 //! goes to several nodes is shared and not copied.
 
 use crate::error::{Code, Error, Result};
+use crate::memory::{Block, Buffer};
 use indexmap::IndexMap;
-use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A map with text keys that remembers the order of insertion.
@@ -130,41 +131,6 @@ impl PartialEq for Value {
     }
 }
 
-/// Memory that values refer to. Implemented for vectors of plain numbers here; memory that
-/// belongs to a host is implemented where the host is known.
-pub trait Storage: Send + Sync {
-    /// The bytes. Always the same ones for the same storage.
-    fn bytes(&self) -> &[u8];
-}
-
-impl<T: bytemuck::NoUninit + Send + Sync> Storage for Vec<T> {
-    fn bytes(&self) -> &[u8] {
-        bytemuck::must_cast_slice(self)
-    }
-}
-
-/// A shared, read-only run of bytes. Cloning shares the memory.
-#[derive(Clone)]
-pub struct Buffer(Arc<dyn Storage>);
-
-impl Buffer {
-    /// A buffer on this memory, without a copy.
-    pub fn new(storage: impl Storage + 'static) -> Self {
-        Buffer(Arc::new(storage))
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        self.0.bytes()
-    }
-}
-
-impl fmt::Debug for Buffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buffer({} bytes)", self.bytes().len())
-    }
-}
-
 /// The type of a tensor's elements, in DLPack's codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DType {
@@ -280,6 +246,53 @@ impl Tensor {
         tensor.expect("the shape fits the elements")
     }
 
+    /// A tensor in memory of the pool's, which holds anything until `fill` has overwritten it.
+    pub fn build<T: Element>(shape: &[i64], fill: impl FnOnce(&mut [T])) -> Self {
+        let elements: i64 = shape.iter().product();
+        let mut block = Block::new(elements as usize * size_of::<T>());
+        fill(bytemuck::cast_slice_mut(block.bytes_mut()));
+        let tensor = Tensor::new(T::DTYPE, shape, Buffer::new(block));
+        tensor.expect("the shape fits the elements")
+    }
+
+    /// The same tensor with `f` applied to every element: in place if nobody else reads it, else
+    /// in memory of the pool's.
+    ///
+    /// # Panics
+    /// If the elements are not of this type: a bug of the caller.
+    pub fn map<T: Element>(mut self, f: impl Fn(T) -> T) -> Self {
+        assert!(self.dtype == T::DTYPE, "the element type is known");
+        if let Some(bytes) = self.buffer.bytes_mut()
+            && let Ok(elements) = bytemuck::try_cast_slice_mut::<u8, T>(bytes)
+        {
+            elements.iter_mut().for_each(|element| *element = f(*element));
+            return self;
+        }
+        let from = self.bytes().chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned);
+        Tensor::build(&self.shape, |to: &mut [T]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = f(from));
+        })
+    }
+
+    /// The part `range` of the first dimension, without a copy.
+    ///
+    /// # Panics
+    /// If there is no first dimension, or the range does not lie within it.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        let mut shape = self.shape.clone();
+        let rows = shape[0] as usize;
+        let row = self.bytes().len().checked_div(rows).unwrap_or(0);
+        assert!(range.end <= rows, "a range within the tensor");
+        shape[0] = range.len() as i64;
+        let buffer = self.buffer.slice(range.start * row..range.end * row);
+        Tensor { dtype: self.dtype, shape, buffer }
+    }
+
+    /// Whether nobody else reads it, and it may be written to.
+    pub fn is_writable(&mut self) -> bool {
+        self.buffer.bytes_mut().is_some()
+    }
+
     /// The type of the elements.
     pub fn dtype(&self) -> DType {
         self.dtype
@@ -374,6 +387,11 @@ impl Audio {
     /// The samples, interleaved.
     pub fn samples(&self) -> &Tensor {
         &self.samples
+    }
+
+    /// Whether nobody else reads the samples, and they may be written to.
+    pub fn is_writable(&mut self) -> bool {
+        self.samples.is_writable()
     }
 
     /// Frames per second.

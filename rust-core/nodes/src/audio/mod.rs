@@ -48,13 +48,8 @@ fn pts_at(audio: &Audio, frame: usize) -> Option<i64> {
 
 /// The frames `from..to` of this audio, with its type, shape and rate, and their own time.
 fn slice(audio: &Audio, from: usize, to: usize) -> Result<Value> {
-    let samples = audio.samples();
-    let mut shape = samples.shape().to_vec();
-    shape[0] = (to - from) as i64;
-    let frame = audio.channels() * samples.dtype().size();
-    let bytes = samples.bytes()[from * frame..to * frame].to_vec();
-    let tensor = Tensor::new(samples.dtype(), &shape, remotemedia_runtime::Buffer::new(bytes))?;
-    let part = Audio::new(tensor, audio.sample_rate(), pts_at(audio, from))?;
+    let samples = audio.samples().slice(from..to);
+    let part = Audio::new(samples, audio.sample_rate(), pts_at(audio, from))?;
     Ok(Value::Audio(Arc::new(part)))
 }
 
