@@ -569,6 +569,14 @@ void rm_queue_free(struct rm_queue *queue);
  */
 rm_status rm_set_log(rm_log_fn log, void *user_data, int32_t max_level, struct rm_error **error);
 
+/*
+ Frees the object, of whatever type, to which a pointer of yours points, and sets the pointer to
+ NULL: `slot` is the address of the pointer. For hosts whose finalizers are given the place of
+ an object, which they own before a call has filled it. NULL, and a slot that holds NULL, do
+ nothing.
+ */
+void rm_clear(void *slot);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus

@@ -243,3 +243,5 @@ void rm_queue_log(void *user_data,
 void rm_queue_free(struct rm_queue *queue);
 
 rm_status rm_set_log(rm_log_fn log, void *user_data, int32_t max_level, struct rm_error **error);
+
+void rm_clear(void *slot);

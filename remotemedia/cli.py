@@ -42,8 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="remotemedia", description="Pipelines of media and data nodes, run natively."
     )
-    parser.add_argument("--version", action="version", version=f"remotemedia {_version()}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=_Parser
+    )
 
     def command(
         name: str, run: Callable[[argparse.Namespace], int], about: str
@@ -59,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--json", metavar="ITEMS", help="the items as a JSON list; - reads stdin")
     run.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="the time for all of it")
     run.add_argument("--output", metavar="FILE", help="write the lines to a file")
-    run.add_argument("--audio", metavar="FOLDER", help="write audio to WAV files in this new folder")
+    run.add_argument(
+        "--audio", metavar="FOLDER", help="write audio to WAV files in this new folder"
+    )
     run.add_argument("--metrics", action="store_true", help="print counts and times to stderr")
 
     validate = command("validate", _validate, "Check a manifest; prints every problem.")
@@ -95,10 +99,13 @@ class _Parser(argparse.ArgumentParser):
             self._inside = False
 
 
-def _version() -> str:
-    import remotemedia
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        # Looked up when somebody asks, as that takes longer than a run.
+        from remotemedia import __version__
 
-    return remotemedia.__version__
+        print(f"remotemedia {__version__}")
+        parser.exit()
 
 
 def _seconds(text: str) -> float:
@@ -117,10 +124,10 @@ def _run(arguments: argparse.Namespace) -> int:
         if items:
             print("remotemedia run: give files or --json, not both", file=sys.stderr)
             return 2
-        text = sys.stdin.read() if arguments.json == "-" else arguments.json
         try:
-            items = json.loads(text)
-        except ValueError as error:
+            text = sys.stdin.read() if arguments.json == "-" else arguments.json
+            items = json.loads(text, object_pairs_hook=_object)
+        except (ValueError, RecursionError) as error:
             print(f"remotemedia run: --json is not JSON: {error}", file=sys.stderr)
             return 2
         if not isinstance(items, (list, dict)):
@@ -134,14 +141,14 @@ def _run(arguments: argparse.Namespace) -> int:
     if native.is_available():
         progress = _Progress(sys.stderr)
         try:
-            prepared = native.prepare(_read(arguments.manifest))
+            prepared = native.prepare(native.read_file(arguments.manifest))
             result = prepared.run(items, arguments.timeout, progress)
         finally:
             progress.clear()
     else:
         from remotemedia.core.pipeline import Pipeline
 
-        pipeline = Pipeline.from_manifest(_read(arguments.manifest))
+        pipeline = Pipeline.from_manifest(native.read_file(arguments.manifest))
         result = pipeline.run_sync(items, timeout=arguments.timeout)
     if arguments.output is None:
         _write(result.by_node, sys.stdout, arguments.audio)
@@ -153,9 +160,11 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return made
 
 
 class _Progress:
@@ -179,24 +188,26 @@ class _Progress:
 
 
 def _write(by_node: dict[str, list[Any]], stream: TextIO, folder: Optional[str]) -> None:
+    ascii_only = not (stream.encoding or "ascii").lower().startswith("utf")
+    taken: set[str] = set()
     for node, outputs in by_node.items():
+        # A node's id may hold anything; a file's name may not.
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in node)
+        while name in taken:
+            name += "_"
+        taken.add(name)
         for number, output in enumerate(outputs):
-            names = _names(folder, node, number)
+            names = _names(folder, f"{name}_{number}")
             line = {"node": node, "value": _jsonable(output, names)}
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            stream.write(json.dumps(line, ensure_ascii=ascii_only) + "\n")
     stream.flush()
 
 
-def _names(folder: Optional[str], node: str, number: int) -> Iterator[Optional[str]]:
+def _names(folder: Optional[str], output: str) -> Iterator[Optional[str]]:
     """Paths for the audio in one output, as many as there may be."""
-    if folder is None:
-        while True:
-            yield None
-    # A node's id may hold anything; a file's name may not.
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in node)
     part = 0
     while True:
-        yield os.path.join(folder, f"{safe}_{number}_{part}.wav")
+        yield None if folder is None else os.path.join(folder, f"{output}_{part}.wav")
         part += 1
 
 
@@ -236,9 +247,9 @@ def _validate(arguments: argparse.Namespace) -> int:
 
     try:
         if native.is_available():
-            nodes = len(native.prepare(_read(arguments.manifest)).info["nodes"])
+            nodes = len(native.prepare(native.read_file(arguments.manifest)).info["nodes"])
         else:
-            pipeline = Pipeline.from_manifest(_read(arguments.manifest))
+            pipeline = Pipeline.from_manifest(native.read_file(arguments.manifest))
             pipeline.validate()
             nodes = len(pipeline.nodes)
     except ManifestError as error:
@@ -325,7 +336,7 @@ def _graph(arguments: argparse.Namespace) -> int:
     from remotemedia.core import graph
     from remotemedia.core.pipeline import Pipeline
 
-    text = _read(arguments.manifest)
+    text = native.read_file(arguments.manifest)
     if native.is_available():
         native.prepare(text)
     else:

@@ -76,17 +76,21 @@ class RemoteMediaError(Exception):
         if self.item is not None:
             place.append(f"item {self.item}")
         if self.pointer and self.node is None:
-            place.append(self.pointer)
+            place.append(_short(self.pointer))
         text = ", ".join(place) + ": " + self.message if place else self.message
         if self.hint and len(self.causes) < 2:
             text += f"\n  hint: {self.hint}"
         for cause in self.causes:
-            where = f"{cause.pointer}: " if cause.pointer else ""
+            where = f"{_short(cause.pointer)}: " if cause.pointer else ""
             text += f"\n  - {where}{cause.message}" + (f" ({cause.hint})" if cause.hint else "")
         return text
 
     def __reduce__(self) -> Any:
         return _rebuild, (type(self), self.message, {**self.__dict__})
+
+
+def _short(pointer: str) -> str:
+    return pointer if len(pointer) <= 80 else f"{pointer[:40]}...{pointer[-30:]}"
 
 
 def _rebuild(kind: type[RemoteMediaError], message: str, state: dict[str, Any]) -> RemoteMediaError:

@@ -85,7 +85,15 @@ def encode(value: Any, place: str = "input", levels: int = 0) -> tuple[bytes, li
     return marshal.dumps(_walk(value, (), parts, place, levels), 2), parts
 
 
-_BASES: tuple[Any, ...] = (str, int, float, list, tuple, dict)
+#: What the exact value of a subclass is, past all overrides.
+_BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+    (list, list.copy),
+    (tuple, lambda value: tuple.__getitem__(value, slice(None))),
+    (dict, dict.copy),
+)
 _SEQUENCES = (list, tuple)
 _PLAIN = {int, float, str, bool, type(None), list, tuple, dict}
 
@@ -124,7 +132,7 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
         return [_walk(item, (*path, i), parts, place, levels) for i, item in enumerate(value)]
     if kind is dict:
         _check_depth(path, place, levels)
-        plain = {}
+        plain: dict[str, Any] = {}
         for key, item in value.items():
             if not isinstance(key, str):
                 raise _refuse(
@@ -134,28 +142,31 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
                     f"the dict key {key!r} is {_named(type(key))}, not str",
                     "convert the keys with str()",
                 )
-            name = str(key)
+            name = str.__str__(key)
             name = name if name.isascii() else _unicode(name, path, place)
+            if name in plain:
+                raise _refuse(
+                    MarshalValueError, path, place, f"two keys are the text {name!r}",
+                    "convert the keys with str()",
+                )  # fmt: skip
             plain[name] = _walk(item, (*path, key), parts, place, levels)
         return {_ESCAPE: plain} if _ESCAPE in plain else plain
     if kind is Audio:
         parts.append(_audio(value))
         return {_ESCAPE: len(parts) - 1}
-    part = _binary(value, path, place)
+    part = None if isinstance(value, str) else _binary(value, path, place)
     if part is not None:
         parts.append(part)
         return {_ESCAPE: len(parts) - 1}
-    # Subclasses cross as what they derive from.
-    for base in _BASES:
+    # Subclasses cross as what they derive from, whatever they say of themselves.
+    for base, exact in _BASES:
         if isinstance(value, base):
-            return _walk(base(value), path, parts, place, levels)
-    raise _refuse(
-        MarshalTypeError,
-        path,
-        place,
-        f"{_named(kind)} is not a value that crosses to the native library",
-        "use None, bool, int, float, str, bytes, arrays, Audio, or lists and dicts of these",
-    )
+            return _walk(exact(value), path, parts, place, levels)
+    hint = "use None, bool, int, float, str, bytes, arrays, Audio, or lists and dicts of these"
+    if hasattr(kind, "__fspath__"):
+        hint = "pass a path as text: str(path)"
+    why = f"{_named(kind)} is not a value that crosses to the native library"
+    raise _refuse(MarshalTypeError, path, place, why, hint)
 
 
 def _named(kind: type) -> str:
@@ -230,6 +241,11 @@ def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
     except (TypeError, ValueError, BufferError):
         numpy = sys.modules.get("numpy")
         kind = type(value)
+        if kind is memoryview:
+            raise _refuse(
+                MarshalValueError, path, place, "the memoryview was released",
+                "release it after the run",
+            ) from None  # fmt: skip
         if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
             raise _refuse(
                 MarshalTypeError,
@@ -243,6 +259,11 @@ def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
 
             return _binary(imported.from_dlpack(value), path, place)
         return None
+    if hasattr(value, "mask"):
+        raise _refuse(
+            MarshalTypeError, path, place, "masked arrays do not cross",
+            "fill them, so that no mask is lost: array.filled(...)",
+        )  # fmt: skip
     own = view.c_contiguous and type(value) is not memoryview
     memory = value if own else view.tobytes()
     if isinstance(value, (bytes, bytearray)) or (

@@ -10,6 +10,8 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Iterable, Mapping
+from functools import partial
+from operator import is_
 from typing import Any, Callable, Optional, Union, cast
 
 from remotemedia import marshal
@@ -27,6 +29,7 @@ from remotemedia.result import Result
 
 __all__ = [
     "Prepared",
+    "build_info",
     "execute_pipeline",
     "execute_pipeline_with_input",
     "handles",
@@ -58,12 +61,14 @@ _RM_MARSHAL = 5
 _RM_MARSHAL_PLAIN = 6
 _RM_WRITABLE = 1
 _RM_ESCAPED = 2
-_OBJECTS = ("data", "pipeline", "run", "queue")
+_OBJECTS = ("error", "data", "pipeline", "run", "queue")
 _KINDS = {"bytes": 2, "tensor": 3, "audio": 4}
 #: How long the library works before Python gets to look for signals, in milliseconds.
 _SLICE_MS = 50
 #: How long it may work on the thread of an event loop, in microseconds.
 _INLINE_US = 100
+#: How long the text of a manifest may be: the library's limit.
+_MANIFEST_BYTES = 1 << 20
 #: From how many bytes on outputs are not kept for the sake of the metrics.
 _LARGE = 1 << 16
 
@@ -88,7 +93,13 @@ class _Library:
                 hint="install a wheel for this platform, or set REMOTEMEDIA_LIBRARY to the file",
             ) from error
         self.ffi: Any = ffi
-        abi = self.lib.rm_abi_version()
+        try:
+            abi = self.lib.rm_abi_version()
+        except (AttributeError, ffi.error) as error:
+            raise LibraryNotFoundError(
+                f"{self.path} is not the native library: {error}",
+                hint="set REMOTEMEDIA_LIBRARY to libremotemedia, or unset it",
+            ) from error
         if abi >> 16 != _ABI_MAJOR or abi & 0xFFFF < _ABI_MINOR:
             raise LibraryNotFoundError(
                 f"{self.path} has the ABI version {abi >> 16}.{abi & 0xFFFF}, "
@@ -99,7 +110,7 @@ class _Library:
         # Parsed once; a slot is made for every call, since a signal handler or a finaliser may call
         # the library while another call of the same thread is going on.
         self._types = {name: ffi.typeof(f"rm_{name} **") for name in _OBJECTS}
-        self.error_slot = ffi.typeof("rm_error **")
+        self._clear = self.lib.rm_clear
         self._view = ffi.typeof("rm_view *")
         self._views = ffi.typeof("rm_view[]")
         self._output = ffi.typeof("rm_output *")
@@ -112,20 +123,19 @@ class _Library:
     def _open_log(self) -> None:
         """A queue for the library's log. No callback: nothing may call into an interpreter that
         is going away."""
-        queue = self.out("queue")
+        queue = self._queue = self.out("queue")
         log = self.ffi.addressof(self.lib, "rm_queue_log")
         self.check(self.lib.rm_queue_new, queue)
         self.check(self.lib.rm_set_log, log, queue[0], self.log_level)
-        self.queue = self.ffi.gc(queue[0], self.lib.rm_queue_free)
+        self.queue = queue[0]
         #: How many messages wait, to be looked at without a call.
         self.pending = self.lib.rm_queue_pending(self.queue)
 
     def failure(self, error: Any, kind: type[RemoteMediaError]) -> RemoteMediaError:
-        """The exception for an error object, which it frees."""
+        """The exception for an error object."""
         length = self.ffi.new("size_t *")
         text = self.lib.rm_error_json(error, length)
         details = json.loads(bytes(self.ffi.buffer(text, length[0])))
-        self.lib.rm_error_free(error)
         return from_details(details, kind)
 
     def check(
@@ -135,15 +145,16 @@ class _Library:
         kind: type[RemoteMediaError] = RemoteMediaError,
     ) -> int:
         """Calls a function of the library; a failure is raised."""
-        error = self.ffi.new(self.error_slot)
+        error = self.out("error")
         status = function(*arguments, error)
         if status < 0:
             raise self.failure(error[0], kind)
         return status
 
     def out(self, kind: str) -> Any:
-        """A place for an object."""
-        return self.ffi.new(self._types[kind])
+        """A place for an object, which is freed with the place. So it is owned from the moment
+        that the library hands it over: an exception of a signal handler's cannot come between."""
+        return self.ffi.gc(self.ffi.new(self._types[kind]), self._clear)
 
     def drain_log(self) -> None:
         """Hands what the library has logged to ``logging``."""
@@ -159,8 +170,8 @@ class _Library:
                 return
             if status != _RM_OK:
                 return
-            fetched = [event.data for event in events[0 : count[0]]]
-            for message in map(self.take, fetched):
+            slots = [self.adopt(event.data) for event in events[0 : count[0]]]
+            for message in map(self.take, slots):
                 _log(message["level"], message["target"], message["message"], message["dropped"])
 
     # -- values ----------------------------------------------------------------------------------
@@ -203,13 +214,18 @@ class _Library:
         output.struct_size = self._output_size
         return output
 
-    def take(self, data: Any, keep: Any = None) -> Any:
-        """The Python value of an rm_data that is ours, which is freed. Arrays are views on its
-        memory and keep it alive, and ``keep`` as well."""
-        data = self.ffi.gc(data, self.lib.rm_data_free)
+    def adopt(self, data: Any) -> Any:
+        """The place for an rm_data that is ours."""
+        slot = self.out("data")
+        slot[0] = data
+        return slot
+
+    def take(self, slot: Any, keep: Any = None) -> Any:
+        """The Python value of the rm_data in a slot. Arrays are views on its memory and keep it
+        alive, and ``keep`` as well."""
         ffi = self.ffi
         view = self.view()
-        self.check(self.lib.rm_data_view, data, view)
+        self.check(self.lib.rm_data_view, slot[0], view)
         kind = view.kind
         if kind == 0:
             text = str(ffi.buffer(view.json, view.json_len), "utf-8")
@@ -217,7 +233,7 @@ class _Library:
             return marshal.decode_json(text, lambda index: self._child(children[index], keep))
         if kind == 1:
             return str(ffi.buffer(view.data, view.byte_len), "utf-8")
-        return self.memory(view, (data, keep))
+        return self.memory(view, (slot, keep))
 
     def memory(self, view: Any, keep: Any, given: Optional[dict[int, Any]] = None) -> Any:
         """The bytes, the array or the audio of a view. The latter two are views on the same
@@ -236,11 +252,10 @@ class _Library:
                     same = marshal.read_only_view(part.memory)
                     if same is not None:
                         return same
-
-        def release(_: Any, keep: Any = keep) -> None:
-            """Holds what the memory belongs to until nobody refers to it any more."""
-
-        owner = ffi.gc(ffi.cast("char *", view.data), release, view.byte_len)
+        # Holds what the memory belongs to until nobody refers to it any more. Not a function in
+        # Python: an exception of a signal handler's would be lost in it.
+        holder = partial(is_, keep)
+        owner = ffi.gc(ffi.cast("char *", view.data), holder, view.byte_len)
         memory: Any = memoryview(ffi.buffer(owner, view.byte_len))
         if not view.flags & _RM_WRITABLE:
             # Somebody else reads it as well.
@@ -253,7 +268,7 @@ class _Library:
 
     def _child(self, child: Any, keep: Any) -> Any:
         # Borrowed from its parent, so it gets a reference of its own.
-        return self.take(self.lib.rm_data_retain(child), keep)
+        return self.take(self.adopt(self.lib.rm_data_retain(child)), keep)
 
 
 _library: Optional[_Library] = None
@@ -322,7 +337,7 @@ def _query(what: str) -> Any:
     out = library.out("data")
     raw = what.encode()
     library.check(library.lib.rm_runtime_query, library.ffi.NULL, raw, len(raw), out)
-    return library.take(out[0])
+    return library.take(out)
 
 
 def list_nodes() -> list[dict[str, Any]]:
@@ -376,7 +391,7 @@ class Prepared:
     def __init__(self, manifest: bytes) -> None:
         self.manifest = manifest
         self._library = _load()
-        self._handle = self._open()
+        self._slot = self._open()
         self._heavy: Optional[bool] = None
 
     def _open(self) -> Any:
@@ -387,7 +402,7 @@ class Prepared:
             library.ffi.NULL, self.manifest, len(self.manifest), out,
             kind=ManifestError,
         )  # fmt: skip
-        return library.ffi.gc(out[0], library.lib.rm_pipeline_free)
+        return out
 
     def __reduce__(self) -> Any:
         return prepare, (self.manifest,)
@@ -397,22 +412,23 @@ class Prepared:
         """``{"name", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}``."""
         library = self._library
         out = library.out("data")
-        library.check(library.lib.rm_pipeline_info, self._handle, out)
-        return dict(library.take(out[0]))
+        library.check(library.lib.rm_pipeline_info, self._slot[0], out)
+        return dict(library.take(out))
 
     def _start(self, items: Input, timeout: Optional[float], slice_us: int) -> _Run:
         value = items if type(items) is list else normalise_input(items)
         timeout_ms = -1
         if timeout is not None:
             seconds = normalise_timeout(timeout)
-            timeout_ms = -1 if seconds is None else round(seconds * 1000)
+            # Never 0 for more than nothing.
+            timeout_ms = -1 if seconds is None else round(seconds * 1000) or int(seconds > 0)
         try:
-            return _Run(self._library, self._handle, value, timeout_ms, slice_us)
+            return _Run(self._library, self._slot[0], value, timeout_ms, slice_us)
         except RemoteMediaError as error:
             if error.code != "RM_E_FORKED":
                 raise
-        self._handle = self._open()
-        return _Run(self._library, self._handle, value, timeout_ms, slice_us)
+        self._slot = self._open()
+        return _Run(self._library, self._slot[0], value, timeout_ms, slice_us)
 
     def run(
         self,
@@ -450,19 +466,49 @@ class Prepared:
         if not run.complete:
             from asyncio import get_running_loop
 
+            _cancelled_at_exit(run)
             try:
                 await get_running_loop().run_in_executor(None, run.wait_in_thread)
             except BaseException:
                 # The thread may still be at work; the run is freed when it has let go.
                 run.cancel()
                 raise
+            finally:
+                _in_threads.discard(run)
         return run.result()
+
+
+#: Runs that a thread of an executor is waiting for.
+_in_threads: set[_Run] = set()
+_exit_hooked = False
+
+
+def _cancelled_at_exit(run: _Run) -> None:
+    """Sees to it that the run does not hold up the exit of the process, which waits for the
+    threads of executors: as when Ctrl-C has ended the event loop, and nobody cancelled the task."""
+    global _exit_hooked
+    _in_threads.add(run)
+    if not _exit_hooked:
+        _exit_hooked = True
+        import concurrent.futures.thread  # noqa: F401  its own hook is to come after ours
+        import threading
+
+        def cancel() -> None:
+            for left in list(_in_threads):
+                left.cancel()
+
+        # Not atexit: its functions run after the threads were waited for.
+        register: Any = getattr(threading, "_register_atexit", None)
+        if register is not None:
+            register(cancel)
 
 
 class _Run:
     """One rm_run, and what it gave."""
 
-    __slots__ = ("_handle", "_keep", "_library", "_report", "complete", "outputs")
+    __slots__ = (
+        "__weakref__", "_keep", "_library", "_report", "_slot", "complete", "outputs",
+    )  # fmt: skip
 
     def __init__(
         self, library: _Library, pipeline: Any, value: Any, timeout_ms: int, slice_us: int
@@ -484,8 +530,8 @@ class _Run:
                     count = len(parts)
                     views, self._keep = library.views(parts)
             output = library.output()
-            out = library.out("run")
-            error = ffi.new(library.error_slot)
+            out = self._slot = library.out("run")
+            error = library.out("error")
             status = library.lib.rm_pipeline_call(
                 pipeline, _RM_MARSHAL_PLAIN if guessed else _RM_MARSHAL, text, len(text),
                 views, count,
@@ -499,7 +545,6 @@ class _Run:
             if not (guessed and isinstance(failure, MarshalError)):
                 raise failure
             guessed, text = False, None
-        self._handle = ffi.gc(out[0], library.lib.rm_run_free)
         #: Whether there is nothing left to do, and ``outputs`` is what it gave.
         self.complete = status == _RM_OK
         self.outputs: Any = None
@@ -508,7 +553,7 @@ class _Run:
             escaped = output.flags & _RM_ESCAPED != 0
             # Not the run itself, which holds the outputs: arrays are to go with their last reader.
             views, given = output.parts, self._keep
-            keep = (self._handle, given)
+            keep = (self._slot, given)
             self.outputs = marshal.decode(
                 raw, escaped, lambda index: library.memory(views[index], keep, given)
             )
@@ -523,13 +568,13 @@ class _Run:
         out = library.out("data")
         try:
             status = library.check(
-                library.lib.rm_run_wait, self._handle, milliseconds, out, library.ffi.NULL
+                library.lib.rm_run_wait, self._slot[0], milliseconds, out, library.ffi.NULL
             )
         finally:
             library.drain_log()
         if status == _RM_AGAIN:
             return False
-        self.outputs = library.take(out[0], (self._handle, self._keep))
+        self.outputs = library.take(out, (self._slot, self._keep))
         self.complete = True
         return True
 
@@ -548,18 +593,19 @@ class _Run:
             return self._report
         library = self._library
         out = library.out("data")
-        library.check(library.lib.rm_run_report, self._handle, out)
-        report = dict(library.take(out[0]))
+        library.check(library.lib.rm_run_report, self._slot[0], out)
+        report = dict(library.take(out))
         if self.complete:
             self._report = report
         return report
 
     def cancel(self) -> None:
-        self._library.lib.rm_run_cancel(self._handle)
+        self._library.lib.rm_run_cancel(self._slot[0])
 
     def close(self) -> None:
         """Ends the run now rather than with the last reference."""
-        self._library.ffi.release(self._handle)
+        slot, self._slot = self._slot, None
+        del slot
 
 
 def prepare(manifest: Manifest) -> Prepared:
@@ -578,13 +624,13 @@ def prepare(manifest: Manifest) -> Prepared:
 def manifest_text(manifest: Manifest) -> bytes:
     """The JSON text of a manifest in any form.
 
-    A str is JSON text if it begins with a brace, or if there is no file of this name.
+    A str is the path of a file if it ends in ``.json`` or if there is such a file, and otherwise
+    JSON text; one that begins as JSON does is always that.
     """
     if isinstance(manifest, bytes):
         return manifest
     if isinstance(manifest, str):
-        short = len(manifest) < 4096 and "\n" not in manifest and "\0" not in manifest
-        if not (short and not manifest.lstrip().startswith("{") and os.path.isfile(manifest)):
+        if not _is_path(manifest):
             try:
                 return manifest.encode()
             except UnicodeEncodeError as error:
@@ -605,8 +651,27 @@ def manifest_text(manifest: Manifest) -> bytes:
         raise MarshalTypeError(
             f"a manifest is JSON text, a dict or the path of a file, not {type(manifest).__name__}"
         )
-    with open(manifest, "rb") as file:
-        return file.read()
+    return read_file(manifest)
+
+
+def read_file(path: Union[str, os.PathLike[str]]) -> bytes:
+    """What a manifest's file holds, up to a little more than a manifest may have.
+
+    Raises:
+        OSError: if it cannot be read, or is no file.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"{os.fspath(path)} is not a regular file")
+    with open(path, "rb") as file:
+        return file.read(_MANIFEST_BYTES + 1)
+
+
+def _is_path(text: str) -> bool:
+    """Whether this is the path of a manifest rather than its text."""
+    start = text.lstrip()[:1]
+    if start in ("{", "[", '"', "") or len(text) > 4096 or "\n" in text or "\0" in text:
+        return False
+    return text.endswith(".json") or os.path.isfile(text)
 
 
 def _plain(value: Any) -> Any:

@@ -70,9 +70,9 @@ def test_audio_goes_to_wav_files(clip: str, tmp_path: Path, capsys: Captured) ->
     folder = tmp_path / "sound"
     assert main(["run", manifest, clip, "--audio", str(folder)]) == 0
     (line,) = lines(capsys.readouterr().out)
-    about = line["value"]["audio"]
+    about = line["value"]
     assert about == {
-        "file": str(folder / "de_code_0.wav"), "frames": 47840, "channels": 1, "sample_rate": 16000,
+        "file": str(folder / "de_code_0_0.wav"), "frames": 47840, "channels": 1, "sample_rate": 16000,
     }  # fmt: skip
     ours, rate = soundfile.read(about["file"], dtype="float32")
     theirs, _ = soundfile.read(clip, dtype="float32")
@@ -111,6 +111,8 @@ def test_values_that_json_lacks(tmp_path: Path, capsys: Captured) -> None:
         (["--json", "[1"], 2, "not JSON"),
         (["--json", "5"], 2, "a list of items"),
         (["a.wav", "--json", "[]"], 2, "not both"),
+        (["--json", '[{"a": 1, "a": 2}]'], 2, "stands twice"),
+        (["--json", "[" * 100_000], 2, "not JSON"),
         (["--json", '["x"]'], 1, "node 'calc' (Calculator), item 0: "),
         (["--json", '{"nobody": [1]}'], 1, "nobody"),
         (["--json", "[1]", "--output", "/nonexistent/folder/x"], 1, "No such file"),
@@ -195,6 +197,46 @@ def test_config(capsys: Captured) -> None:
     assert main(["config"]) == 0
     both = capsys.readouterr().out
     assert include in both and "-l:libremotemedia" in both
+
+
+def test_options_stand_anywhere(speech: str, clip: str, tmp_path: Path) -> None:
+    for order in (
+        [speech, clip, "--output", "x", "--timeout", "60"],
+        [speech, "--output", "x", clip, "--timeout", "60"],
+        ["--timeout", "60", "--output", "x", speech, clip],
+    ):
+        arguments = [str(tmp_path / "x") if word == "x" else word for word in order]
+        assert main(["run", *arguments]) == 0
+        assert len(lines((tmp_path / "x").read_text())) == 2
+
+
+def test_no_audio_is_overwritten(clip: str, tmp_path: Path, capsys: Captured) -> None:
+    decode, one = {"id": "d", "node_type": "AudioDecode"}, {"target_rate": 8000}
+    sinks = [{"id": name, "node_type": "AudioResample", "params": one} for name in ("a b", "a_b")]
+    path = tmp_path / "two.json"
+    edges = [{"from": "d", "to": name} for name in ("a b", "a_b")]
+    path.write_text(json.dumps({"version": "v1", "nodes": [decode, *sinks], "connections": edges}))
+    folder = tmp_path / "sound"
+    assert main(["run", str(path), clip, clip, "--audio", str(folder)]) == 0
+    files = {line["value"]["file"] for line in lines(capsys.readouterr().out)}
+    assert len(files) == len(list(folder.iterdir())) == 4
+    assert main(["run", str(path), clip, "--audio", str(folder)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_damage_is_told(root: Path, clip: str, tmp_path: Path, capfd: Captured) -> None:
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(Path(clip).read_bytes()[:20_000])
+    manifest = written(tmp_path, {"id": "d", "node_type": "AudioDecode"})
+    command = [sys.executable, "-m", "remotemedia", "run", manifest, str(cut)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "cut.wav" in done.stderr and "missing" in done.stderr
+
+
+def test_version(capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("remotemedia 0.")
 
 
 def test_wrong_usage(capsys: Captured) -> None:

@@ -123,6 +123,33 @@ def test_ctrl_c_ends_a_run() -> None:
     assert time.monotonic() - begun < 5
 
 
+@available
+@posix
+def test_ctrl_c_out_of_an_event_loop_does_not_hold_up_the_exit() -> None:
+    code = f"""
+        import asyncio
+        from remotemedia import native
+        print("begun", flush=True)
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(native.run_manifest_async({SLOW!r}, range(100_000)))
+        except KeyboardInterrupt:
+            print("interrupted")
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=10)
+    assert output == "interrupted\n"
+
+
 def _in_child(prepared: Any) -> list[Any]:
     return [list(prepared.run([1])), list(native.run_manifest(PASS, [2])), os.getpid()]
 

@@ -7,6 +7,9 @@ import gc
 import json
 import logging
 import pickle
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -64,10 +67,17 @@ def test_a_manifest_is_text_or_bytes_or_a_dict_or_a_path(tmp_path: Path) -> None
     path.write_text(text)
     for form in (text, "  \n" + text, text.encode(), ADD_5, path, str(path)):
         assert native.run_manifest(form, [1]) == [6]
-    with pytest.raises(FileNotFoundError):
-        native.run_manifest(tmp_path / "missing.json")
+    for missing in (tmp_path / "missing.json", "missing.json"):
+        with pytest.raises(FileNotFoundError):
+            native.run_manifest(missing)
+    with pytest.raises(OSError, match="not a regular file"):
+        native.run_manifest(tmp_path)
+    path.write_text(" " * (1 << 21))
+    with pytest.raises(ManifestError) as caught:
+        native.run_manifest(path)
+    assert caught.value.code == "RM_E_LIMIT"
     with pytest.raises(ManifestError, match="not JSON") as caught:
-        native.run_manifest("missing.json")
+        native.run_manifest("neither")
     assert caught.value.code == "RM_E_JSON"
     with pytest.raises(TypeError, match="not int"):
         native.run_manifest(5)  # type: ignore[arg-type]
@@ -147,6 +157,46 @@ def test_a_progress_function_that_raises_ends_the_run() -> None:
         native.prepare(SLOW).run(range(1000), progress=stop)
     gc.collect()
     assert native.handles()["rm_run"] == 0
+
+
+def test_ctrl_c_at_any_moment_leaves_nothing_behind() -> None:
+    code = """
+        import gc, random, signal, time
+        from remotemedia import native
+
+        class Stop(Exception):
+            pass
+
+        def handler(*_):
+            if armed:
+                raise Stop
+
+        armed = False
+        signal.signal(signal.SIGALRM, handler)
+        prepared = native.prepare(%r)
+        prepared.run([1, b"x"])
+        deadline = time.monotonic() + 3
+        stops = 0
+        while time.monotonic() < deadline:
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 1e-3))
+                while True:
+                    prepared.run([1, b"x", "y" * 1000])
+            except Stop:
+                armed = False
+                stops += 1
+        gc.collect()
+        left = native.handles()
+        assert stops > 100, stops
+        print({name: count for name, count in left.items() if count > 1})
+    """ % json.dumps(ADD_5).replace("Calculator", "PassThrough").replace(
+        '{"operation": "add", "operand": 5}', "{}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("{}\n", "")
 
 
 class TestAsync:

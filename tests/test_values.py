@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import array
 import collections
+import copy
 import datetime
 import enum
 import gc
 import json
 import math
+import pickle
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,6 +153,11 @@ AS = {
     "ordered dict": (collections.OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
     "default dict": (collections.defaultdict(int, a=1), {"a": 1}),
     "str subclass": (type("Name", (str,), {})("x"), "x"),
+    "str enum": (enum.Enum("Hue", {"RED": "red"}, type=str).RED, "red"),
+    "str enum as a key": ({enum.Enum("Hue", {"RED": "red"}, type=str).RED: 1}, {"red": 1}),
+    "float that lies": (type("F", (float,), {"__float__": lambda self: 42.0})(1.5), 1.5),
+    "int that lies": (type("I", (int,), {"__int__": lambda self: 42})(1), 1),
+    "list that lies": (type("L", (list,), {"__iter__": lambda self: iter("ab")})([1]), [1]),
 }
 
 
@@ -199,9 +207,12 @@ REFUSED: dict[str, tuple[Any, type[Exception], str, str]] = {
     "range": (range(3), TypeError, "/0", "range"),
     "ellipsis": ([...], TypeError, "/0/0", "ellipsis"),
     "exception": (ValueError("x"), TypeError, "/0", "ValueError"),
-    "path": (__import__("pathlib").Path("x"), TypeError, "/0", "Path"),
     "uuid": (__import__("uuid").UUID(int=1), TypeError, "/0", "uuid.UUID"),
     "key with a slash": ({"a/b": {"~": ...}}, TypeError, "/0/a~1b/~0", "ellipsis"),
+    "keys that become one": (
+        {type("K", (str,), {"__hash__": lambda s: id(s), "__eq__": lambda s, o: s is o})("a"): 1,
+         "a": 2}, ValueError, "/0", "two keys are the text 'a'"),
+    "path": (Path("x"), TypeError, "/0", "Path"),
     "too deep": (nested(101), ValueError, "", "nested deeper than 100 levels"),
     "absurdly deep": (nested(10_000), ValueError, "", "nested deeper than 100 levels"),
     "list in itself": (looping_list(), ValueError, "", "contains itself"),
@@ -266,6 +277,25 @@ def test_audio_crosses() -> None:
     assert back[0] == mono
     assert back[1]["clip"] == stereo
     assert (back[1]["clip"].frames, back[1]["clip"].channels) == (2, 2)
+
+
+def test_audio_is_copied_saved_and_pickled(tmp_path: Path) -> None:
+    (mono,) = cross(Audio(array.array("f", [0.0, 0.5, -1.0]), 16_000, pts=1.25))
+    pair = memoryview(array.array("h", [1, -2, 3, -4])).cast("B").cast("h", (2, 2))
+    for audio in (mono, Audio(pair, 8000)):
+        for same_audio in (copy.deepcopy(audio), pickle.loads(pickle.dumps(audio))):
+            assert same_audio == audio
+        audio.save(tmp_path / "x.wav")
+        assert (tmp_path / "x.wav").stat().st_size > 44
+    result = native.run_manifest(PASS, [mono])
+    assert pickle.loads(pickle.dumps(result)) == result
+
+
+def test_a_released_memoryview_is_named() -> None:
+    view = memoryview(b"abc")
+    view.release()
+    with pytest.raises(MarshalError, match="was released"):
+        cross(1, view)
 
 
 def test_a_result_is_an_input() -> None:

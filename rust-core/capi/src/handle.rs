@@ -140,3 +140,25 @@ pub unsafe fn release<T: Handle>(pointer: *mut T) {
         _ => crate::guard::quiet((), || drop(unsafe { Arc::from_raw(pointer) })),
     }
 }
+
+/// Gives back C's reference to an object of whatever kind.
+///
+/// # Safety
+/// As [`release`].
+pub unsafe fn release_any(pointer: *mut Head) {
+    use crate::{data, error, pipeline, queue, run, runtime};
+    if pointer.is_null() {
+        return;
+    }
+    // SAFETY: by contract; the kind is that of the object, and release checks it again.
+    unsafe {
+        match (*pointer).kind {
+            Kind::Error => release(pointer.cast::<error::rm_error>()),
+            Kind::Data => release(pointer.cast::<data::rm_data>()),
+            Kind::Runtime => release(pointer.cast::<runtime::rm_runtime>()),
+            Kind::Pipeline => release(pointer.cast::<pipeline::rm_pipeline>()),
+            Kind::Run => release(pointer.cast::<run::rm_run>()),
+            Kind::Queue => release(pointer.cast::<queue::rm_queue>()),
+        }
+    }
+}
