@@ -55,11 +55,37 @@ static void success_clears_the_error_and_nobody_has_to_ask_for_it(void) {
     rm_queue_free(queue);
 }
 
+static void a_place_is_cleared_whatever_is_in_it(void) {
+    rm_clear(NULL);
+    rm_error *none = NULL;
+    rm_clear(&none);
+    rm_runtime *runtime = NULL;
+    rm_pipeline *pipeline = NULL;
+    rm_run *run = NULL;
+    rm_queue *queue = NULL;
+    rm_data *data = json("[1]");
+    const char *manifest =
+        "{\"version\": \"v1\", \"nodes\": [{\"id\": \"n\", \"node_type\": \"PassThrough\"}]}";
+    OK(rm_runtime_new(NULL, 0, &runtime, &error));
+    OK(rm_pipeline_new(runtime, TEXT(manifest), &pipeline, &error));
+    OK(rm_run_start(pipeline, data, -1, &run, &error));
+    OK(rm_queue_new(&queue, &error));
+    rm_error *failure = NULL;
+    CHECK(rm_run_report(NULL, NULL, &failure) == RM_E_ARGUMENT);
+    void *places[] = {&runtime, &pipeline, &run, &queue, &data, &failure};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        rm_clear(places[i]);
+        CHECK(*(void **)places[i] == NULL);
+        rm_clear(places[i]);
+    }
+}
+
 int main(void) {
     RUN(the_library_says_what_it_is);
     RUN(an_error_says_what_where_and_what_to_do);
     RUN(null_has_no_error_in_it);
     RUN(other_objects_are_told_apart);
     RUN(success_clears_the_error_and_nobody_has_to_ask_for_it);
+    RUN(a_place_is_cleared_whatever_is_in_it);
     return 0;
 }
