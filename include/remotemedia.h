@@ -26,7 +26,7 @@
  *    A queue takes their place for hosts that must not be called from foreign threads.
  *  9 A process may just exit: nothing is torn down then. The library is never unloaded.
  * 10 After a fork the child gets RM_E_FORKED from objects that were made before, may free them,
- *    and may make new ones.
+ *    and may make new ones. Only rm_run_report works on an old one.
  * 11 A panic, which is a bug, becomes RM_E_PANIC; the process lives on.
  * 12 Names are added, never changed, within a major version of the ABI; structs grow only at the
  *    end and state their size. Treat negative statuses that you do not know as failures.
@@ -510,7 +510,8 @@ rm_status rm_run_wait(struct rm_run *run,
  Counts and times of a run so far, or of a run that is over:
  `{"items", "items_done", "time_us", "sinks": {id: outputs}, "nodes": {id: {"node_type",
  "items_in", "items_out", "time_us"}}}`. Times are in microseconds; for a node that waits the
- time includes the waiting. RM_E_BUSY while another thread is waiting for the run.
+ time includes the waiting. RM_E_BUSY while another thread is waiting for the run. May be asked
+ in a forked child of a run from before.
  */
 rm_status rm_run_report(struct rm_run *run, struct rm_data **out, struct rm_error **error);
 

@@ -168,6 +168,24 @@ def test_children_work_after_use(method: str) -> None:
 
 @available
 @posix
+def test_a_result_from_before_a_fork_is_whole() -> None:
+    done = python(
+        f"""
+        import os, pickle
+        from remotemedia import native
+        result = native.run_manifest({PASS!r}, [1, b"x"])
+        child = os.fork()
+        if child == 0:
+            whole = result.by_node == {{"n": [1, b"x"]}} and pickle.loads(pickle.dumps(result)) == result
+            os._exit(0 if whole else 1)
+        print(os.waitpid(child, 0)[1])
+        """
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@available
+@posix
 def test_a_fork_in_the_middle_of_other_threads_runs() -> None:
     done = python(
         f"""

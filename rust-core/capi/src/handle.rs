@@ -89,6 +89,23 @@ pub unsafe trait Handle: Sized {
 /// # Safety
 /// `pointer` is NULL or points to an object of this library that has not been freed.
 pub unsafe fn borrow<'a, T: Handle>(pointer: *const T) -> Result<&'a T> {
+    // SAFETY: by contract; every object begins with its head.
+    let (object, head) = unsafe { (borrow_inherited(pointer)?, &*pointer.cast::<Head>()) };
+    if head.generation != generation() {
+        let name = NAMES[T::KIND as usize];
+        let message = format!("the {name} was made before this process forked");
+        return Err(Error::new(Code::Forked, message)
+            .hint("make a new one in the child; the old one may be freed"));
+    }
+    Ok(object)
+}
+
+/// The same, also for an object from before a fork: to be read only, and nothing in it to be
+/// waited for, since a thread that is no more may have been at work on it.
+///
+/// # Safety
+/// As [`borrow`].
+pub unsafe fn borrow_inherited<'a, T: Handle>(pointer: *const T) -> Result<&'a T> {
     let name = NAMES[T::KIND as usize];
     let wrong = |why: &str| Err(Error::new(Code::Argument, format!("the {name} {why}")));
     if pointer.is_null() {
@@ -101,11 +118,6 @@ pub unsafe fn borrow<'a, T: Handle>(pointer: *const T) -> Result<&'a T> {
     let head = unsafe { &*pointer.cast::<Head>() };
     if head.magic.load(Ordering::Relaxed) != MAGIC + T::KIND as u32 {
         return wrong("was freed, or is an object of another kind");
-    }
-    if head.generation != generation() {
-        let message = format!("the {name} was made before this process forked");
-        return Err(Error::new(Code::Forked, message)
-            .hint("make a new one in the child; the old one may be freed"));
     }
     // SAFETY: as above, and the tag says that it is of this kind.
     Ok(unsafe { &*pointer })

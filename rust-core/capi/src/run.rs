@@ -4,7 +4,7 @@ use crate::abi::{RM_AGAIN, rm_status};
 use crate::data::{Output, input, rm_data, rm_output, rm_view};
 use crate::error::rm_error;
 use crate::guard::{Out, bytes, guard, quiet, timeout};
-use crate::handle::{Handle, Head, Kind, borrow, release, share};
+use crate::handle::{Handle, Head, Kind, borrow, borrow_inherited, release, share};
 use crate::pipeline::{input_value, rm_pipeline};
 use crate::runtime::Ticket;
 use remotemedia_runtime::{Code, Control, Error, Progress, Result, Run, Value};
@@ -214,7 +214,8 @@ pub extern "C" fn rm_run_wait(
 /// Counts and times of a run so far, or of a run that is over:
 /// `{"items", "items_done", "time_us", "sinks": {id: outputs}, "nodes": {id: {"node_type",
 /// "items_in", "items_out", "time_us"}}}`. Times are in microseconds; for a node that waits the
-/// time includes the waiting. RM_E_BUSY while another thread is waiting for the run.
+/// time includes the waiting. RM_E_BUSY while another thread is waiting for the run. May be asked
+/// in a forked child of a run from before.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_run_report(
     run: *mut rm_run,
@@ -226,7 +227,7 @@ pub extern "C" fn rm_run_report(
         let out = unsafe { Out::new(out) };
         out.required("out")?;
         // SAFETY: rule 4.
-        let run = unsafe { share(run.cast_const())? };
+        let run = unsafe { borrow_inherited(run.cast_const())? };
         let report = run.state()?.run.report();
         Ok(out.set(rm_data::new(report)))
     })

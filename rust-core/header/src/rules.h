@@ -26,7 +26,7 @@
  *    A queue takes their place for hosts that must not be called from foreign threads.
  *  9 A process may just exit: nothing is torn down then. The library is never unloaded.
  * 10 After a fork the child gets RM_E_FORKED from objects that were made before, may free them,
- *    and may make new ones.
+ *    and may make new ones. Only rm_run_report works on an old one.
  * 11 A panic, which is a bug, becomes RM_E_PANIC; the process lives on.
  * 12 Names are added, never changed, within a major version of the ABI; structs grow only at the
  *    end and state their size. Treat negative statuses that you do not know as failures.
