@@ -127,6 +127,12 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
                 "pass it as float, as str or as bytes",
             )
         return value
+    if kind in _codes:
+        # An array of NumPy's in the common form needs no second look.
+        code = _codes[kind].get(value.dtype)
+        if code is not None and value.flags.c_contiguous:
+            parts.append(Part("tensor", value, code, value.shape))
+            return {_ESCAPE: len(parts) - 1}
     if kind is list or kind is tuple:
         _check_depth(path, place, levels)
         return [_walk(item, (*path, i), parts, place, levels) for i, item in enumerate(value)]
@@ -285,7 +291,16 @@ def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
             f"arrays of {getattr(value, 'dtype', view.format)} do not cross",
             "convert it with .astype, for example to float32",
         )
-    return Part("tensor", memory, (code, view.itemsize * 8), view.shape)
+    dtype = (code, view.itemsize * 8)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and type(value) is numpy.ndarray and value.dtype.isbuiltin == 1:
+        _codes.setdefault(numpy.ndarray, {})[value.dtype] = dtype
+    return Part("tensor", memory, dtype, view.shape)
+
+
+#: The element types of NumPy's that were met, in DLPack's codes; by the class of its arrays, as
+#: NumPy may not be there.
+_codes: dict[type, dict[Any, tuple[int, int]]] = {}
 
 
 def _in_native_order(array: Any) -> Any:

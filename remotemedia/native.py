@@ -71,6 +71,8 @@ _INLINE_US = 100
 _MANIFEST_BYTES = 1 << 20
 #: From how many bytes on outputs are not kept for the sake of the metrics.
 _LARGE = 1 << 16
+#: How many shapes of arrays are remembered.
+_SHAPES = 256
 
 
 class _Library:
@@ -111,6 +113,8 @@ class _Library:
         # the library while another call of the same thread is going on.
         self._types = {name: ffi.typeof(f"rm_{name} **") for name in _OBJECTS}
         self._clear = self.lib.rm_clear
+        #: Shapes of arrays, as most come again.
+        self._shapes: dict[tuple[int, ...], Any] = {}
         self._view = ffi.typeof("rm_view *")
         self._views = ffi.typeof("rm_view[]")
         self._output = ffi.typeof("rm_output *")
@@ -188,7 +192,11 @@ class _Library:
             data = ffi.from_buffer(memory)
             size = len(data)
             start = ffi.cast("void *", data)
-            shape = ffi.new(self._shape, dims)
+            shape = self._shapes.get(dims)
+            if shape is None:
+                if len(self._shapes) >= _SHAPES:
+                    self._shapes.clear()
+                shape = self._shapes[dims] = ffi.new(self._shape, dims)
             meta, length = null, 0
             if sample_rate:
                 text = b'{"sample_rate":%d}' % sample_rate
@@ -242,7 +250,7 @@ class _Library:
         ffi = self.ffi
         if view.kind == 2:
             return bytes(ffi.buffer(view.data, view.byte_len))
-        shape = tuple(view.shape[0 : view.ndim]) if view.ndim else ()
+        shape = tuple(ffi.unpack(view.shape, view.ndim)) if view.ndim else ()
         dtype = (view.dtype_code, view.dtype_bits)
         if given is not None and view.kind == 3:
             known = given.get(int(ffi.cast("intptr_t", view.data)))
