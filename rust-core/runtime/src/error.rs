@@ -65,6 +65,59 @@ codes! {
     Denied = -17, "RM_E_DENIED";
 }
 
+/// The problems of a manifest: the first [`Problems::KEPT`], and the number of all.
+#[derive(Default)]
+pub struct Problems {
+    kept: Vec<Error>,
+    count: usize,
+}
+
+impl Problems {
+    /// How many are kept and reported. A hostile manifest may have as many as it has letters.
+    pub const KEPT: usize = 50;
+
+    /// Adds one.
+    pub fn push(&mut self, problem: Error) {
+        self.count += 1;
+        if self.kept.len() < Self::KEPT {
+            self.kept.push(problem);
+        }
+    }
+
+    /// How many there are, those that are not kept included.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether the next one will not be kept.
+    pub fn is_full(&self) -> bool {
+        self.kept.len() == Self::KEPT
+    }
+
+    /// What is dear to find out for a problem: made only if the next one will be kept.
+    pub fn hint(&self, make: impl FnOnce() -> String) -> String {
+        if self.is_full() { String::new() } else { make() }
+    }
+
+    /// Those that are kept, from the one with this number on.
+    pub fn since(&mut self, count: usize) -> &mut [Error] {
+        let from = count.min(self.kept.len());
+        &mut self.kept[from..]
+    }
+
+    /// One error for all of them, if there are any. A single problem stands for itself.
+    pub fn into_error(mut self) -> Option<Error> {
+        if self.count < 2 {
+            return self.kept.pop();
+        }
+        let mut all = self.kept[0].clone();
+        all.message =
+            format!("the manifest has {} problems; the first: {}", self.count, all.message);
+        all.causes = self.kept;
+        Some(all)
+    }
+}
+
 /// A failure: the code, a sentence, and the place. Its [`Details`] are its fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Error(Box<Details>);
@@ -147,24 +200,6 @@ impl Error {
     pub fn caused_by(mut self, cause: Error) -> Self {
         self.causes.push(cause);
         self
-    }
-
-    /// One error for all the problems of a manifest. A single problem stands for itself.
-    ///
-    /// # Panics
-    /// If there is no problem.
-    pub fn from_problems(mut problems: Vec<Error>) -> Self {
-        if problems.len() == 1 {
-            return problems.remove(0);
-        }
-        let mut all = problems[0].clone();
-        all.message = format!(
-            "the manifest has {} problems; the first: {}",
-            problems.len(),
-            problems[0].message
-        );
-        all.causes = problems;
-        all
     }
 
     /// The error as the JSON object that every binding reads.

@@ -11,7 +11,7 @@
 //!
 //! So the text is plain JSON for every parser, and no object of a user's is ever special.
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Problems, Result};
 use crate::limits::Limits;
 use crate::value::{Map, Value};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -36,7 +36,7 @@ pub fn parse(text: &[u8], children: &[Value], max_depth: usize) -> Result<Value>
 
 /// Like [`parse`], but escapes mean nothing and doubled keys are handed back as problems, so that
 /// a manifest's reader can report them together with the others.
-pub(crate) fn parse_plain(text: &[u8], max_depth: usize) -> Result<(Value, Vec<Error>)> {
+pub(crate) fn parse_plain(text: &[u8], max_depth: usize) -> Result<(Value, Problems)> {
     let reader = Reader::new(&[], max_depth, true);
     let value = reader.read(text)?;
     Ok((value, reader.doubled.into_inner()))
@@ -75,7 +75,7 @@ struct Reader<'c> {
     max_depth: usize,
     plain: bool,
     /// Keys that stand twice.
-    doubled: RefCell<Vec<Error>>,
+    doubled: RefCell<Problems>,
     /// What the visitors found wrong; serde's own errors carry no more than a text.
     fault: RefCell<Option<Error>>,
     /// Whether a number was read as a float that may have been written as an integer.
@@ -263,7 +263,8 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
             let value = entries.next_value_seed(below)?;
             if map.insert(Arc::from(&*key), value).is_some() {
                 let message = format!("the key \"{key}\" stands twice in one object");
-                let error = Error::new(Code::Json, message).at(path.pointer());
+                let code = if reader.plain { Code::Manifest } else { Code::Json };
+                let error = Error::new(code, message).at(path.pointer());
                 let error = error.hint("remove one of the two");
                 if !reader.plain {
                     return Err(reader.fail(error));

@@ -16,6 +16,9 @@ pub struct Limits {
     pub connections: usize,
     /// Nesting of lists and maps in a value; at most [`Limits::VALUE_DEPTH`].
     pub value_depth: usize,
+    /// Values that one item may have become at any moment, between the nodes and in the result of
+    /// it. What nodes give at the end of input counts as one item's.
+    pub values: usize,
 }
 
 impl Limits {
@@ -32,6 +35,7 @@ impl Default for Limits {
             nodes: 1_000,
             connections: 10_000,
             value_depth: Limits::VALUE_DEPTH,
+            values: 1_000_000,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Manifest v1: strict reading, with every problem reported at once.
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Problems, Result};
 use crate::json::{parse_plain, push_pointer, to_plain};
 use crate::limits::Limits;
 use crate::registry::{Factory, Registry};
-use crate::schema::{self, did_you_mean};
+use crate::schema::{self, did_you_mean, shorten};
 use crate::value::{Map, Value};
 use serde_json::{Value as Json, json};
 use std::cmp::Reverse;
@@ -18,6 +18,8 @@ pub struct Plan {
     /// Every node once, upstream before downstream; where the graph leaves a choice, the node that
     /// stands first in the manifest.
     pub(crate) order: Vec<usize>,
+    /// [`Limits::values`].
+    pub(crate) values: usize,
     name: Option<String>,
 }
 
@@ -70,13 +72,12 @@ impl Plan {
             };
             error.at(pointer).hint(hint)
         })?;
-        let mut problems = doubled;
-        problems.iter_mut().for_each(|problem| problem.code = Code::Manifest);
-        let mut reader = Reader { registry, limits, problems };
+        let mut reader = Reader { registry, limits, problems: doubled };
         let plan = reader.read(&document);
-        match (plan, reader.problems) {
-            (Some(plan), problems) if problems.is_empty() => Ok(plan),
-            (_, problems) => Err(Error::from_problems(problems)),
+        match (plan, reader.problems.into_error()) {
+            (_, Some(error)) => Err(error),
+            (Some(plan), None) => Ok(plan),
+            (None, None) => Err(Error::new(Code::Internal, "the manifest is no plan")),
         }
     }
 
@@ -107,7 +108,7 @@ type Nodes = (Vec<Option<PlanNode>>, HashMap<String, usize>);
 struct Reader<'a> {
     registry: &'a Registry,
     limits: &'a Limits,
-    problems: Vec<Error>,
+    problems: Problems,
 }
 
 impl Reader<'_> {
@@ -141,7 +142,7 @@ impl Reader<'_> {
         for key in object.keys().filter(|key| !known.contains(&&***key)) {
             let mut at = pointer.to_owned();
             push_pointer(&mut at, key);
-            let hint = did_you_mean(key, known.iter().copied(), "");
+            let hint = self.problems.hint(|| did_you_mean(key, known.iter().copied(), ""));
             self.problem(format!("unknown key \"{key}\""), &at, hint);
         }
     }
@@ -217,7 +218,7 @@ impl Reader<'_> {
         self.known_keys(node, &at, &["id", "node_type", "params"]);
         let id = self.name(node, &at, "id", "a name of its own");
         let node_type = self.name(node, &at, "node_type", "one of the types of node");
-        let from = self.problems.len();
+        let before = self.problems.count();
         if let Some(id) = &id {
             match ids.get(id) {
                 Some(&first) => {
@@ -232,7 +233,7 @@ impl Reader<'_> {
         let factory = node_type
             .as_deref()
             .and_then(|node_type| self.factory(node_type, node.get("params"), &at));
-        for problem in &mut self.problems[from..] {
+        for problem in self.problems.since(before) {
             problem.node.clone_from(&id);
             problem.node_type.clone_from(&node_type);
         }
@@ -269,7 +270,8 @@ impl Reader<'_> {
     ) -> Option<(bool, Factory)> {
         let known = self.registry.get(node_type);
         if known.is_none() {
-            let hint = did_you_mean(node_type, self.registry.names(), "no node types are known");
+            let (names, otherwise) = (self.registry.names(), "no node types are known");
+            let hint = self.problems.hint(|| did_you_mean(node_type, names, otherwise));
             let message = format!("there is no node type \"{node_type}\"");
             self.problem(message, &format!("{at}/node_type"), hint);
         }
@@ -284,9 +286,9 @@ impl Reader<'_> {
             }
         };
         let known = known?;
-        let problems = schema::check(known.schema(), params.as_object()?, &at);
-        if !problems.is_empty() {
-            self.problems.extend(problems);
+        let before = self.problems.count();
+        schema::check(known.schema(), params.as_object()?, &at, &mut self.problems);
+        if self.problems.count() > before {
             return None;
         }
         match known.prepare(params) {
@@ -317,6 +319,9 @@ impl Reader<'_> {
             self.too_many("connections", connections.len(), self.limits.connections);
             return Vec::new();
         }
+        let mut known: Vec<(&str, usize)> = ids.iter().map(|(id, &at)| (&**id, at)).collect();
+        known.sort_by_key(|&(_, place)| place);
+        let known = known.iter().map(|&(id, _)| id);
         let mut edges = Vec::new();
         let mut seen = HashSet::new();
         for (index, connection) in connections.iter().enumerate() {
@@ -331,13 +336,8 @@ impl Reader<'_> {
                 let id = self.name(connection, &at, key, "the id of a node")?;
                 let place = ids.get(&id).copied();
                 if place.is_none() {
-                    let mut known: Vec<_> = ids.iter().collect();
-                    known.sort_by_key(|(_, place)| **place);
-                    let hint = did_you_mean(
-                        &id,
-                        known.iter().map(|(id, _)| id.as_str()),
-                        "there are no nodes with an id",
-                    );
+                    let otherwise = "there are no nodes with an id";
+                    let hint = self.problems.hint(|| did_you_mean(&id, known.clone(), otherwise));
                     let message = format!("there is no node with the id \"{id}\"");
                     self.problem(message, &format!("{at}/{key}"), hint);
                 }
@@ -360,36 +360,42 @@ impl Reader<'_> {
         nodes: Vec<Option<PlanNode>>,
         edges: Vec<(usize, usize, usize)>,
     ) -> Option<Plan> {
-        let count = nodes.len();
-        let (mut before, mut after) = (vec![Vec::new(); count], vec![Vec::new(); count]);
-        for &(from, to, _) in &edges {
-            before[to].push(from);
-            after[from].push(to);
-        }
-        let mut waiting: Vec<usize> = before.iter().map(Vec::len).collect();
-        let free = (0..count).filter(|&node| waiting[node] == 0).map(Reverse);
-        let mut free: BinaryHeap<Reverse<usize>> = free.collect();
-        let mut order = Vec::with_capacity(count);
-        while let Some(Reverse(node)) = free.pop() {
-            order.push(node);
-            for &next in &after[node] {
-                waiting[next] -= 1;
-                if waiting[next] == 0 {
-                    free.push(Reverse(next));
-                }
+        let (before, after) = neighbours(nodes.len(), &edges);
+        let order = match sorted(&before, &after) {
+            Ok(order) => order,
+            Err(cycle) => {
+                self.report_cycles(cycle, &nodes, edges);
+                return None;
             }
-        }
-        if let Some(start) = (0..count).find(|&node| waiting[node] > 0) {
-            let cycle = find_cycle(start, &before, &waiting);
-            self.report_cycle(&cycle, &nodes, &edges);
-            return None;
-        }
+        };
         let mut nodes: Vec<PlanNode> = nodes.into_iter().collect::<Option<_>>()?;
         for (node, (before, after)) in nodes.iter_mut().zip(before.into_iter().zip(after)) {
             node.inputs = before;
             node.consumers = after.len();
         }
-        Some(Plan { nodes, order, name })
+        Some(Plan { nodes, order, values: self.limits.values, name })
+    }
+
+    /// Reports this cycle, drops the connection that closes it, and looks for the next.
+    fn report_cycles(
+        &mut self,
+        mut cycle: Vec<usize>,
+        nodes: &[Option<PlanNode>],
+        mut edges: Vec<(usize, usize, usize)>,
+    ) {
+        loop {
+            self.report_cycle(&cycle, nodes, &edges);
+            if self.problems.is_full() {
+                return;
+            }
+            let closing = (cycle[cycle.len() - 1], cycle[0]);
+            edges.retain(|&(from, to, _)| (from, to) != closing);
+            let (before, after) = neighbours(nodes.len(), &edges);
+            match sorted(&before, &after) {
+                Ok(_) => return,
+                Err(next) => cycle = next,
+            }
+        }
     }
 
     fn report_cycle(
@@ -407,7 +413,8 @@ impl Reader<'_> {
         let (last, first) = (cycle[cycle.len() - 1], cycle[0]);
         let closing = edges.iter().find(|(from, to, _)| (*from, *to) == (last, first));
         let at = closing.map_or(String::new(), |(_, _, index)| format!("/connections/{index}"));
-        let message = format!("the nodes form a cycle: {}", names.join(" -> "));
+        let names = shorten(names.join(" -> "), 1_000);
+        let message = format!("the nodes form a cycle: {names}");
         let mut problem = Error::new(Code::Manifest, message)
             .at(at)
             .hint("remove one of the connections of the cycle");
@@ -418,21 +425,55 @@ impl Reader<'_> {
     }
 }
 
+/// For every node those that it waits for, and those that wait for it.
+fn neighbours(count: usize, edges: &[(usize, usize, usize)]) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
+    let (mut before, mut after) = (vec![Vec::new(); count], vec![Vec::new(); count]);
+    for &(from, to, _) in edges {
+        before[to].push(from);
+        after[from].push(to);
+    }
+    (before, after)
+}
+
+/// The nodes in the order of the plan, or a cycle of some.
+fn sorted(before: &[Vec<usize>], after: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
+    let count = before.len();
+    let mut waiting: Vec<usize> = before.iter().map(Vec::len).collect();
+    let free = (0..count).filter(|&node| waiting[node] == 0).map(Reverse);
+    let mut free: BinaryHeap<Reverse<usize>> = free.collect();
+    let mut order = Vec::with_capacity(count);
+    while let Some(Reverse(node)) = free.pop() {
+        order.push(node);
+        for &next in &after[node] {
+            waiting[next] -= 1;
+            if waiting[next] == 0 {
+                free.push(Reverse(next));
+            }
+        }
+    }
+    match (0..count).find(|&node| waiting[node] > 0) {
+        Some(start) => Err(find_cycle(start, before, &waiting)),
+        None => Ok(order),
+    }
+}
+
 /// A cycle among the nodes that still wait for another, in the direction of the connections,
 /// beginning with its first node in the manifest.
 fn find_cycle(start: usize, before: &[Vec<usize>], waiting: &[usize]) -> Vec<usize> {
     let mut walk = vec![start];
+    let mut places = HashMap::from([(start, 0)]);
     loop {
         let here = walk[walk.len() - 1];
         // A node that waits has an upstream node that waits, so the walk ends in a cycle.
         let Some(&next) = before[here].iter().find(|&&node| waiting[node] > 0) else { return walk };
-        if let Some(place) = walk.iter().position(|&node| node == next) {
+        if let Some(&place) = places.get(&next) {
             let mut cycle = walk.split_off(place);
             cycle.reverse();
             let first = (0..cycle.len()).min_by_key(|&at| cycle[at]).unwrap_or(0);
             cycle.rotate_left(first);
             return cycle;
         }
+        places.insert(next, walk.len());
         walk.push(next);
     }
 }

@@ -91,6 +91,8 @@ pub struct Context<'a> {
     pub(crate) out: &'a mut Vec<Value>,
     pub(crate) control: &'a Control,
     pub(crate) deadline: Option<Instant>,
+    /// How many values `out` may hold.
+    pub(crate) most: usize,
 }
 
 impl Context<'_> {
@@ -103,8 +105,12 @@ impl Context<'_> {
     /// answered with `?`.
     ///
     /// # Errors
-    /// `RM_E_CANCELLED` or `RM_E_TIMEOUT` once the run is over for one of these reasons.
+    /// `RM_E_CANCELLED` or `RM_E_TIMEOUT` once the run is over for one of these reasons;
+    /// `RM_E_LIMIT` if the node has given more values than it may.
     pub fn check(&self) -> Result<()> {
+        if self.out.len() > self.most {
+            return Err(Error::new(Code::Limit, "too many values"));
+        }
         if self.control.is_cancelled() {
             return Err(Error::new(Code::Cancelled, "the run was cancelled"));
         }

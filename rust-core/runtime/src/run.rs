@@ -71,6 +71,9 @@ pub struct Run {
     step: Step,
     /// What the node at that place has still to process, in reverse.
     inbox: Vec<Value>,
+    /// How many values there are for the item in work: in the inbox, in what nodes gave, and in
+    /// the results.
+    alive: usize,
     pending: Option<Pending>,
     waiter: Option<tokio::runtime::Runtime>,
 }
@@ -153,6 +156,7 @@ impl Run {
             at: 0,
             step: Step::Enter,
             inbox: Vec::new(),
+            alive: 0,
             pending: None,
             waiter: None,
         })
@@ -240,7 +244,7 @@ impl Run {
                     return Ok(false);
                 }
             } else {
-                let Some((node, call)) = self.next() else { return Ok(true) };
+                let Some((node, call)) = self.next()? else { return Ok(true) };
                 self.call(node, call)?;
                 if self.pending.is_some() {
                     continue;
@@ -267,15 +271,16 @@ impl Run {
     }
 
     /// The next thing to do, or None at the end.
-    fn next(&mut self) -> Option<(usize, Call)> {
+    fn next(&mut self) -> Result<Option<(usize, Call)>> {
         loop {
             let Some(node) = self.current() else {
                 // A sweep through all nodes is complete.
                 match self.phase {
                     Phase::Initialize => self.phase = Phase::Items,
                     Phase::Items => self.item += 1,
-                    Phase::Flush | Phase::Over => return None,
+                    Phase::Flush | Phase::Over => return Ok(None),
                 }
+                self.alive = 0;
                 if self.phase == Phase::Items && self.item >= self.items {
                     self.phase = Phase::Flush;
                 }
@@ -285,18 +290,21 @@ impl Run {
             match self.step {
                 Step::Enter if self.phase == Phase::Initialize => {
                     self.step = Step::Leave;
-                    return Some((node, Call::Initialize));
+                    return Ok(Some((node, Call::Initialize)));
                 }
                 Step::Enter => {
-                    self.gather(node);
+                    self.gather(node)?;
                     self.step = Step::Values;
                 }
                 Step::Values => match self.inbox.pop() {
-                    Some(value) => return Some((node, Call::Process(value))),
+                    Some(value) => {
+                        self.alive -= 1;
+                        return Ok(Some((node, Call::Process(value))));
+                    }
                     None => {
                         self.step = Step::Leave;
                         if self.phase == Phase::Flush {
-                            return Some((node, Call::Flush));
+                            return Ok(Some((node, Call::Flush)));
                         }
                     }
                 },
@@ -310,11 +318,20 @@ impl Run {
     }
 
     /// Fills the inbox, in reverse, with what the node has to process for the item in work.
-    fn gather(&mut self, node: usize) {
+    ///
+    /// # Errors
+    /// `RM_E_LIMIT` if that would be too many values.
+    fn gather(&mut self, node: usize) -> Result<()> {
         let inputs = &self.plan.nodes[node].inputs;
+        let copied = |slot: &Slot| if slot.unread > 1 { slot.out.len() } else { 0 };
+        self.alive += inputs.iter().map(|&upstream| copied(&self.slots[upstream])).sum::<usize>();
+        if self.alive > self.plan.values {
+            return Err(self.too_many(node));
+        }
         if inputs.is_empty() && self.phase == Phase::Items {
             let items = self.input[node].as_ref();
             self.inbox.extend(items.and_then(|items| items.get(self.item)).cloned());
+            self.alive += self.inbox.len();
         }
         for &upstream in inputs {
             let slot = &mut self.slots[upstream];
@@ -325,6 +342,14 @@ impl Run {
             }
         }
         self.inbox.reverse();
+        Ok(())
+    }
+
+    fn too_many(&self, node: usize) -> Error {
+        let message = format!("one item became more than {} values", self.plan.values);
+        let error = Error::new(Code::Limit, message)
+            .hint("let fewer ways lead to one node, or give the item in parts");
+        self.located(error, Some(node))
     }
 
     /// Makes what the node gave ready for its consumers, or part of the result.
@@ -344,14 +369,20 @@ impl Run {
         let result = match instance {
             Instance::Sync(instance) => {
                 let had = slot.out.len();
-                let mut cx =
-                    Context { out: &mut slot.out, control: &self.control, deadline: self.deadline };
+                let mut cx = Context {
+                    out: &mut slot.out,
+                    control: &self.control,
+                    deadline: self.deadline,
+                    most: had + self.plan.values.saturating_sub(self.alive),
+                };
                 let result = match call {
                     Call::Initialize => instance.initialize(),
                     Call::Process(value) => instance.process(value, &mut cx),
                     Call::Flush => instance.flush(&mut cx),
                 };
-                slot.items_out += (slot.out.len() - had) as u64;
+                let made = slot.out.len() - had;
+                slot.items_out += made as u64;
+                self.alive += made;
                 result
             }
             Instance::Async(instance) => {
@@ -403,6 +434,7 @@ impl Run {
             Some((result, mut out)) => {
                 let slot = &mut self.slots[node];
                 slot.items_out += out.len() as u64;
+                self.alive += out.len();
                 slot.out.append(&mut out);
                 self.called(node, pending.initialize, result)?;
                 Ok(true)
@@ -427,6 +459,9 @@ impl Run {
         let slot = &mut self.slots[node];
         slot.time += now - self.clock;
         self.clock = now;
+        if self.alive > self.plan.values {
+            return Err(self.too_many(node));
+        }
         match result {
             Ok(()) => {
                 slot.initialized |= initialize;
@@ -494,7 +529,7 @@ pub fn panicked(panic: Box<dyn Any + Send>) -> Error {
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     let text = text.unwrap_or_else(|| "no message".to_owned());
     Error::new(Code::Panic, format!("panicked: {text}"))
-        .hint("this is a bug in the node, not in the pipeline; please report it")
+        .hint("this is a bug in the library or in a node, not in the pipeline; please report it")
 }
 
 /// The items for every node, by its place in the manifest.

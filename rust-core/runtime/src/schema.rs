@@ -7,7 +7,7 @@
 //! and `required`. [`check_vocabulary`] refuses a schema that needs more, so nothing is ever
 //! silently unchecked. The Python engine has the same check and must give the same answers.
 
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Problems};
 use crate::json::push_pointer;
 use serde_json::{Map, Value as Json};
 
@@ -19,7 +19,7 @@ pub fn closest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
     let mut best: Option<(usize, &str)> = None;
     for name in names {
         // Absurdly long words are like nothing; the distance takes time by the product of lengths.
-        if word.len() > 200 || name.len() > 200 {
+        if word.len() > 64 || name.len() > 64 {
             continue;
         }
         let distance = strsim::osa_distance(&folded, &name.to_lowercase());
@@ -44,31 +44,36 @@ pub fn did_you_mean<'a>(
     let all: Vec<&str> = names.into_iter().collect();
     match all.is_empty() {
         true => otherwise.to_owned(),
-        false => format!("known are: {}", all.join(", ")),
+        false => shorten(format!("known are: {}", all.join(", ")), 1_000),
     }
 }
 
-/// Checks parameters against the schema of a node type; returns every problem.
+/// The text if it has at most so many letters, else the beginning of it.
+pub(crate) fn shorten(text: String, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text,
+        Some(_) => text.chars().take(most - 3).chain("...".chars()).collect(),
+    }
+}
+
+/// Checks parameters against the schema of a node type; adds every problem to `problems`.
 ///
 /// `pointer` is where the parameters stand in the manifest.
-pub fn check(schema: &Json, params: &Map<String, Json>, pointer: &str) -> Vec<Error> {
+pub fn check(schema: &Json, params: &Map<String, Json>, pointer: &str, problems: &mut Problems) {
     let empty = Map::new();
     let properties = schema.get("properties").and_then(Json::as_object).unwrap_or(&empty);
-    let mut problems = Vec::new();
     for (key, value) in params {
         let mut at = pointer.to_owned();
         push_pointer(&mut at, key);
         match properties.get(key) {
-            Some(property) => check_value(property, value, &at, key, &mut problems),
-            None => problems.push(
-                Error::new(Code::Manifest, format!("there is no parameter \"{key}\"")).at(at).hint(
-                    did_you_mean(
-                        key,
-                        properties.keys().map(String::as_str),
-                        "this node has no parameters",
-                    ),
-                ),
-            ),
+            Some(property) => check_value(property, value, &at, key, problems),
+            None => {
+                let known = properties.keys().map(String::as_str);
+                let otherwise = "this node has no parameters";
+                let hint = problems.hint(|| did_you_mean(key, known, otherwise));
+                let message = format!("there is no parameter \"{key}\"");
+                problems.push(Error::new(Code::Manifest, message).at(at).hint(hint));
+            }
         }
     }
     for name in schema.get("required").and_then(Json::as_array).into_iter().flatten() {
@@ -79,10 +84,9 @@ pub fn check(schema: &Json, params: &Map<String, Json>, pointer: &str) -> Vec<Er
             problems.push(Error::new(Code::Manifest, message).at(pointer).hint(hint));
         }
     }
-    problems
 }
 
-fn check_value(schema: &Json, value: &Json, at: &str, name: &str, problems: &mut Vec<Error>) {
+fn check_value(schema: &Json, value: &Json, at: &str, name: &str, problems: &mut Problems) {
     let fail = |message: String| {
         Error::new(Code::Manifest, message).at(at).hint(format!("{name}: {}", expectation(schema)))
     };
@@ -164,11 +168,7 @@ fn is_type(name: &str, value: &Json) -> bool {
 }
 
 fn brief(value: &Json) -> String {
-    let text = value.to_string();
-    match text.chars().count() {
-        0..=60 => text,
-        _ => text.chars().take(57).chain("...".chars()).collect(),
-    }
+    shorten(value.to_string(), 60)
 }
 
 /// What a value must be, in words: "an integer from 1 to 100".
@@ -291,8 +291,10 @@ mod tests {
             "required": ["rate"],
         });
         let params = json!({"mode": "fsat", "names": [1], "speed": 1});
-        let problems = check(&schema, params.as_object().unwrap(), "/nodes/0/params");
+        let mut problems = Problems::default();
+        check(&schema, params.as_object().unwrap(), "/nodes/0/params", &mut problems);
         let seen: Vec<_> = problems
+            .since(0)
             .iter()
             .map(|p| (p.pointer.as_deref().unwrap(), p.hint.as_deref().unwrap()))
             .collect();
