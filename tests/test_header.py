@@ -22,7 +22,7 @@ CODE = re.sub(r"/\*.*?\*/|//[^\n]*", "", TEXT, flags=re.DOTALL)
 CFFI = (ROOT / "include/remotemedia_cffi.h").read_text(encoding="utf-8")
 
 # Functions of no type.
-OF_NO_TYPE = {"rm_abi_version", "rm_build_info", "rm_run_manifest", "rm_set_log"}
+OF_NO_TYPE = {"rm_abi_version", "rm_build_info", "rm_clear", "rm_run_manifest", "rm_set_log"}
 
 Tool = Callable[[str], str]
 

@@ -212,7 +212,7 @@ static void bytes_are_copied_unless_they_are_lent(void) {
     rm_view view = view_of(copy);
     CHECK(view.kind == RM_BYTES && view.byte_len == 3 && memcmp(view.data, "abc", 3) == 0);
     CHECK(view.json_len == 0 && *view.json == 0 && view.child_count == 0);
-    CHECK(view.pts_us == RM_NO_PTS && view.ndim == 0 && view.reserved == 0);
+    CHECK(view.pts_us == RM_NO_PTS && view.ndim == 0 && view.flags == 0);
     rm_data_free(copy);
 
     rm_data_free(make(part(RM_BYTES, NULL, 0)));
