@@ -28,7 +28,10 @@
  * 10 After a fork the child gets RM_E_FORKED from objects that were made before, may free them,
  *    and may make new ones. Only rm_run_report works on an old one.
  * 11 A panic, which is a bug, becomes RM_E_PANIC; the process lives on.
- * 12 Names are added, never changed, within a major version of the ABI; structs grow only at the
+ * 12 Where memory that grows with the input is not there, a call gives RM_E_LIMIT. Small allocations
+ *    (objects, lists and maps of values, error texts, what decoders need) abort the process if even
+ *    they fail, as the operating system would soon do.
+ * 13 Names are added, never changed, within a major version of the ABI; structs grow only at the
  *    end and state their size. Treat negative statuses that you do not know as failures.
  */
 
@@ -204,14 +207,18 @@ typedef int32_t rm_status;
 
 /*
  The parts of a value, to make an rm_data of or to read one. Fields are only ever added at the
- end. Set `struct_size` to sizeof(rm_view) and everything you do not use to 0 or NULL.
+ end. Set `struct_size` to sizeof(rm_view) and everything you do not use to 0 or NULL,
+ but `pts_us` of audio without a time to RM_NO_PTS.
  */
 typedef struct rm_view {
   /* sizeof(rm_view) of the side that made the struct. */
   uint32_t struct_size;
   /* RM_JSON, RM_TEXT, RM_BYTES, RM_TENSOR or RM_AUDIO. */
   uint32_t kind;
-  /* RM_AUDIO: presentation time of the first frame in microseconds, or RM_NO_PTS. */
+  /*
+   RM_AUDIO: presentation time of the first frame in microseconds. 0 is a time: write RM_NO_PTS
+   where there is none.
+   */
   int64_t pts_us;
   /* RM_JSON: the value. RM_AUDIO: `{"sample_rate": 16000}`. Others: empty. */
   const char *json;
@@ -364,7 +371,9 @@ void rm_data_free(struct rm_data *data);
 /*
  Makes a runtime. `options_json` (NULL with length 0: all defaults) may set
  `{"limits": {"manifest_bytes": 1048576, "manifest_depth": 64, "nodes": 1000,
- "connections": 10000, "value_depth": 100}}`.
+ "connections": 10000, "value_depth": 100, "values": 1000000}}`. `values` is how many values one
+ item may have become at any moment, between the nodes and in the result. RM_E_ARGUMENT for more
+ than 100 levels, 100,000 nodes or 1,000,000 connections.
  */
 rm_status rm_runtime_new(const char *options_json,
                          size_t len,

@@ -1,4 +1,4 @@
-"""Media pipelines at native speed, with your own Python in the middle.
+"""Pipelines of media and data nodes at native speed, and nodes of your own in Python.
 
 >>> from remotemedia import Pipeline
 >>> from remotemedia.nodes import CalculatorNode, PassThroughNode

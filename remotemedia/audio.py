@@ -13,6 +13,10 @@ MAX_SAMPLE_RATE = 768_000
 MAX_CHANNELS = 64
 
 
+#: How far from 0 a presentation time may be, in seconds; the library counts microseconds.
+MAX_PTS = 2**62 / 1_000_000
+
+
 class Audio:
     """Interleaved samples and how fast they go by.
 
@@ -24,12 +28,13 @@ class Audio:
 
     Raises:
         TypeError: for samples of another type, or without the buffer protocol.
-        ValueError: for another shape, no or more than 64 channels, or a rate out of range.
+        ValueError: for another shape, no or more than 64 channels, or a rate or a time out of
+            range.
     """
 
-    __slots__ = ("_samples", "_view", "pts", "sample_rate")
+    __slots__ = ("_pts", "_sample_rate", "_samples", "_view")
 
-    def __init__(self, samples: Any, sample_rate: int, pts: Optional[float] = None) -> None:
+    def __init__(self, samples: Any, sample_rate: float, pts: Optional[float] = None) -> None:
         try:
             view: Any = memoryview(samples)
         except TypeError:
@@ -53,14 +58,29 @@ class Audio:
                 f"audio has 1 to {MAX_CHANNELS} channels, not {view.shape[1]}; the shape is "
                 "(frames, channels), so where channels come first use numpy.ascontiguousarray(x.T)"
             )
-        if not isinstance(sample_rate, int) or isinstance(sample_rate, bool):
-            raise TypeError(f"sample_rate is an int, not {type(sample_rate).__name__}")
+        if type(sample_rate) is not int and not _is_whole(sample_rate):
+            raise TypeError(f"sample_rate is a whole number, not {sample_rate!r}")
         if not 1 <= sample_rate <= MAX_SAMPLE_RATE:
             raise ValueError(f"sample_rate is 1 to {MAX_SAMPLE_RATE} Hz, not {sample_rate}")
+        if pts is not None:
+            if isinstance(pts, bool) or not isinstance(pts, (int, float)):
+                raise TypeError(f"pts is a number of seconds or None, not {pts!r}")
+            if not -MAX_PTS <= pts <= MAX_PTS:
+                raise ValueError(f"pts is within {MAX_PTS:.0f} seconds of 0, not {pts!r}")
         self._samples = samples
         self._view = view
-        self.sample_rate = sample_rate
-        self.pts = pts
+        self._sample_rate = int(sample_rate)
+        self._pts = None if pts is None else float(pts)
+
+    @property
+    def sample_rate(self) -> int:
+        """Frames per second."""
+        return self._sample_rate
+
+    @property
+    def pts(self) -> Optional[float]:
+        """Presentation time of the first frame in seconds, or None."""
+        return self._pts
 
     @property
     def samples(self) -> Any:
@@ -133,6 +153,13 @@ class Audio:
             f"Audio({self.duration:.3f} s, {self.sample_rate} Hz, {channels}, "
             f"{kind}, {self.frames} frames{pts})"
         )
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether this is a whole number, be it a float such as 44100.0 or one of NumPy's."""
+    if isinstance(value, float):
+        return value.is_integer()
+    return hasattr(type(value), "__index__") and not isinstance(value, bool)
 
 
 def _rebuild(

@@ -290,16 +290,13 @@ def _load() -> _Library:
 
 
 def _log(level: int, target: str, message: str, dropped: int) -> None:
-    import logging
+    from remotemedia.log import logger
 
-    logger = logging.getLogger("remotemedia")
-    if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
-        # Without a handler anywhere, logging itself would write to stderr.
-        logger.addHandler(logging.NullHandler())
+    log = logger()
     if dropped:
-        logger.warning("%d messages of the native library were lost", dropped)
+        log.warning("%d messages of the native library were lost", dropped)
     number = {1: 40, 2: 30, 3: 20, 4: 10}.get(level, 5)
-    logger.getChild(target.replace("::", ".")).log(number, "%s", message)
+    log.getChild(target.replace("::", ".")).log(number, "%s", message)
 
 
 # --- what users call ----------------------------------------------------------------------------

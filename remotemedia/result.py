@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import is_
 from typing import Any, Callable, Optional
+
+from remotemedia.core.schema import did_you_mean
 
 __all__ = ["Result"]
 
@@ -12,7 +15,7 @@ class Result(list[Any]):
     """The outputs of a run: a list, with what else there is to know about the run.
 
     The list holds the outputs of all sinks (nodes that lead nowhere), in the order in which the
-    sinks stand in the manifest.
+    sinks stand in the manifest. It may be changed; :attr:`by_node` stays what the run gave.
     """
 
     #: Which engine ran it: ``"native"`` or ``"python"``.
@@ -22,6 +25,7 @@ class Result(list[Any]):
         self, outputs: list[Any], engine: str, report: Callable[[], Mapping[str, Any]]
     ) -> None:
         super().__init__(outputs)
+        self._outputs = outputs
         self.engine = engine
         self._read = report
         self._report: Optional[Mapping[str, Any]] = None
@@ -41,17 +45,32 @@ class Result(list[Any]):
     @property
     def by_node(self) -> dict[str, list[Any]]:
         """The outputs of each sink, by its id."""
-        by_node = {}
+        by_node = _ByNode()
         start = 0
         for node, count in self.metrics["sinks"].items():
-            by_node[node] = self[start : start + count]
+            by_node[node] = self._outputs[start : start + count]
             start += count
         return by_node
 
     def __reduce__(self) -> Any:
         # A copy in another process has the outputs and the metrics, but no handle of the library.
-        return _rebuild, (list(self), self.engine, self.metrics)
+        same = len(self) == len(self._outputs) and all(map(is_, self, self._outputs))
+        changed = None if same else list(self)
+        return _rebuild, (self._outputs, self.engine, self.metrics, changed)
 
 
-def _rebuild(outputs: list[Any], engine: str, report: Mapping[str, Any]) -> Result:
-    return Result(outputs, engine, lambda: report)
+class _ByNode(dict[str, list[Any]]):
+    def __missing__(self, node: str) -> list[Any]:
+        # A sink's id is its name and its place.
+        named = [known for known in self if known.rpartition("_")[0] == node]
+        hint = f'did you mean "{named[0]}"?' if named else did_you_mean(str(node), self, "")
+        raise KeyError(f"there is no sink {node!r}, but {', '.join(map(repr, self))}; {hint}")
+
+
+def _rebuild(
+    outputs: list[Any], engine: str, report: Mapping[str, Any], changed: Optional[list[Any]]
+) -> Result:
+    result = Result(outputs, engine, lambda: report)
+    if changed is not None:
+        result[:] = changed
+    return result

@@ -49,6 +49,13 @@ def test_the_problems_that_the_guide_shows(root: Path, capsys: pytest.CaptureFix
     assert printed and f"```\n{printed}```" in (root / "docs/guide.md").read_text(encoding="utf-8")
 
 
+def test_the_table_of_the_nodes(root: Path) -> None:
+    text = (root / "docs/guide.md").read_text(encoding="utf-8")
+    table = text.split("| node | what it does |\n|---|---|\n")[1].split("\n\n")[0]
+    nodes = native.list_nodes()
+    assert table.splitlines() == [f"| `{node['name']}` | {node['summary']} |" for node in nodes]
+
+
 def test_c(root: Path, tmp_path: Path, tool: Callable[[str], str]) -> None:
     (code,) = blocks(root, "README.md", "c")
     source = tmp_path / "my.c"

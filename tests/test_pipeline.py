@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import textwrap
@@ -17,7 +19,6 @@ from typing import Any
 import pytest
 
 from remotemedia import (
-    LibraryNotFoundError,
     ManifestError,
     MarshalError,
     Node,
@@ -112,8 +113,6 @@ WITHOUT_LIBRARY = """
 def test_without_the_library_it_runs_in_python_and_says_so_once(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(WITHOUT_LIBRARY))
-    import os
-
     environment = {**os.environ, "REMOTEMEDIA_LIBRARY": str(tmp_path / "none.so")}
     subprocess.run([sys.executable, str(script)], check=True, env=environment)
 
@@ -268,6 +267,9 @@ def test_mistakes_are_told() -> None:
     pipeline = Pipeline("p").add_node(node)
     with pytest.raises(ManifestError, match="already"):
         pipeline.add_node(node)
+    for name in ([PassThroughNode()], None, 5):
+        with pytest.raises(TypeError, match="the name of a pipeline is text"):
+            Pipeline(name)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="call it"):
         pipeline.add_node(PassThroughNode)  # type: ignore[arg-type]
     with pytest.raises(ManifestError) as caught:
@@ -375,7 +377,8 @@ def test_arrays_are_not_a_list_of_items() -> None:
 
 def test_an_own_node_takes_the_pipeline_to_python_and_says_so_once() -> None:
     pipeline = Pipeline("mine", [PassThroughNode(), Shout(name="loud")])
-    with pytest.warns(EngineWarning, match=r"'mine'.*'loud' \(Shout\)") as seen:
+    expected = r"'mine'.*'loud' \(Shout\).*pass use_rust=False to silence this"
+    with pytest.warns(EngineWarning, match=expected) as seen:
         result = pipeline.run_sync(["a"])
         assert pipeline.run_sync(["a"]) == ["a!"]
     assert len(seen) == 1
@@ -403,13 +406,24 @@ def test_a_node_derived_from_a_builtin_is_an_own_node() -> None:
 
 def test_own_nodes_and_media_nodes_do_not_mix_yet() -> None:
     pipeline = Pipeline("p", [AudioLevelNode(name="level"), Shout(name="shout")])
-    for use_rust in (True, False):
-        with pytest.raises(RemoteMediaError, match=r"level.*shout") as caught:
-            pipeline.run_sync([], use_rust)
-        assert caught.value.code == "RM_E_UNSUPPORTED"
-    with pytest.raises(RemoteMediaError, match="level") as caught:
-        Pipeline("p", [AudioLevelNode(name="level")]).run_sync([], use_rust=False)
-    assert not isinstance(caught.value, LibraryNotFoundError)
+    for act in (
+        pipeline.validate,
+        lambda: pipeline.run_sync([]),
+        lambda: pipeline.run_sync([], use_rust=False),
+        lambda: asyncio.run(pipeline.run([])),
+    ):
+        with pytest.raises(ManifestError, match=r"level.*shout") as caught:
+            act()
+        error = caught.value
+        assert (error.code, error.node) == ("RM_E_UNSUPPORTED", "level_0")
+        assert (error.node_type, error.pointer) == ("AudioLevelNode", "/nodes/0")
+        assert "two pipelines" in str(error.hint)
+    media = Pipeline("p", [PassThroughNode(), AudioLevelNode(name="level")])
+    media.validate()
+    with pytest.raises(ManifestError, match="level") as caught:
+        media.run_sync([], use_rust=False)
+    assert (caught.value.code, caught.value.node) == ("RM_E_UNSUPPORTED", "level_1")
+    assert "use_rust=True" in str(caught.value.hint)
 
 
 @needs_library
@@ -528,6 +542,75 @@ def test_a_pipeline_inside_itself_is_an_error_and_no_deadlock() -> None:
                 pipeline.run_sync([1], timeout=timeout)
             with pytest.raises(RemoteMediaError, match="running already"):
                 asyncio.run(pipeline.run([1], timeout=timeout))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")
+def test_ctrl_c_at_any_moment_does_not_lock_a_pipeline() -> None:
+    code = """
+        import random, signal, time
+        from remotemedia import Node, Pipeline
+        from remotemedia.core.pipeline import _around
+
+        class Own(Node):
+            def process(self, value):
+                return value
+
+        def handler(*_):
+            if armed:
+                raise KeyboardInterrupt
+
+        armed = False
+        signal.signal(signal.SIGALRM, handler)
+        pipeline = Pipeline("p", [Own()])
+        deadline = time.monotonic() + 2
+        errors = []
+        while time.monotonic() < deadline:
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 1e-3))
+                for _ in range(10_000):  # no endless loop: a finaliser may have got the exception
+                    pipeline.run_sync([1], use_rust=False)
+            except KeyboardInterrupt as error:
+                armed = False
+                errors.append(error)  # with all that its frames hold
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert pipeline.run_sync([1], use_rust=False, timeout=10) == [1]
+        assert len(errors) > 100, len(errors)
+        assert len(_around.get()) < 3 and len(pipeline._turns._begun) < 3
+    """
+    options = ["-W", "ignore::RuntimeWarning"]  # of a coroutine that was not even begun
+    subprocess.run([sys.executable, *options, "-c", textwrap.dedent(code)], check=True, timeout=60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_in_the_middle_of_another_threads_run() -> None:
+    code = """
+        import os, threading
+        from remotemedia import Node, Pipeline
+
+        class Waits(Node):
+            def process(self, value):
+                if value:
+                    here.set()
+                    go_on.wait()
+                return value
+
+        here, go_on = threading.Event(), threading.Event()
+        pipeline = Pipeline("p", [Waits()])
+        thread = threading.Thread(target=pipeline.run_sync, args=([1], False))
+        thread.start()
+        here.wait()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if pipeline.run_sync([0], use_rust=False, timeout=10) == [0] else 1)
+        status = os.waitpid(child, 0)[1]
+        go_on.set()
+        thread.join()
+        assert status == 0, status
+        assert pipeline.run_sync([0], use_rust=False, timeout=10) == [0]
+    """
+    options = ["-W", "ignore::DeprecationWarning"]
+    subprocess.run([sys.executable, *options, "-c", textwrap.dedent(code)], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("use_rust", [False, pytest.param(True, marks=needs_library)])

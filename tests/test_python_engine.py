@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
+import contextlib
 import logging
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from typing import Any
@@ -143,6 +149,52 @@ def test_an_error_in_cleanup_after_an_error(how: str, caplog: Any) -> None:
     assert "cleanup after an error failed as well" in caplog.text
 
 
+def test_the_log_does_not_reach_stderr() -> None:
+    code = """
+        from remotemedia import Node, NodeError, Pipeline
+
+        class Fails(Node):
+            def process(self, value):
+                1 / 0
+
+            def cleanup(self):
+                1 / 0
+
+        try:
+            Pipeline("p", [Fails()]).run_sync([1], use_rust=False)
+        except NodeError as error:
+            assert len(error.causes) == 1
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+@HOW
+@KINDS
+def test_what_was_initialized_too_late_is_cleaned_up(how: str, kind: type[Noted]) -> None:
+    class Takes(kind):  # type: ignore[misc,valid-type]
+        def note(self, what: str) -> None:
+            if what == "initialize":
+                time.sleep(0.03)
+            super().note(what)
+
+    log: list[str] = []
+    with pytest.raises(RunTimeoutError):
+        run(Pipeline("p", [Takes(log, name="a")]), [1], how, timeout=0.02)
+    assert log == ["initialize a", "cleanup a"]
+
+
+def test_ctrl_c_after_initialize_has_returned() -> None:
+    log: list[str] = []
+    node: Any = Noted(log, name="a")
+    # In C, so that the interpreter gets to look for signals only when it has returned.
+    node.initialize = _thread.interrupt_main
+    with pytest.raises(KeyboardInterrupt):
+        run(Pipeline("p", [node]), [1], "sync")
+    assert log == ["cleanup a"]
+
+
 def test_the_first_of_several_errors_in_cleanup() -> None:
     log: list[str] = []
     nodes = [Noted(log, "cleanup", ValueError(name), name=name) for name in "ab"]
@@ -254,6 +306,75 @@ def test_enough_time() -> None:
     pipeline = Pipeline("p", [DelayNode(seconds=0.001)])
     assert run(pipeline, [1, 2], "sync", timeout=30) == [1, 2]
     assert run(pipeline, [1, 2], "async", timeout=1e9) == [1, 2]
+
+
+class Deaf(Node):
+    """Does not end when it is cancelled, nor when it is cancelled again."""
+
+    async def process(self, value: Any) -> Any:
+        for _ in range(600):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.1)
+
+
+class Threaded(Node):
+    """Computes in a thread, which cannot be cancelled."""
+
+    async def process(self, value: Any) -> Any:
+        await asyncio.get_running_loop().run_in_executor(None, ended.wait, 60)
+
+
+ended = threading.Event()
+
+
+@pytest.mark.parametrize("kind", [Deaf, Threaded])
+def test_a_timeout_does_not_wait_for_what_does_not_end(kind: type[Node], caplog: Any) -> None:
+    ended.clear()
+    started = time.perf_counter()
+    with caplog.at_level(logging.WARNING, "remotemedia"), pytest.raises(RunTimeoutError):
+        run(Pipeline("p", [kind()]), [1], "sync", timeout=0.05)
+    assert time.perf_counter() - started < 5
+    assert ("did not end when it was cancelled" in caplog.text) == (kind is Deaf)
+    ended.set()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")
+@pytest.mark.parametrize("inside", [False, True])
+def test_ctrl_c_ends_a_run_that_waits(inside: bool) -> None:
+    code = f"""
+        import asyncio, signal, time
+        from remotemedia import Node, Pipeline
+
+        class Waits(Node):
+            async def process(self, value):
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                await asyncio.sleep(30)
+
+            async def cleanup(self):
+                await asyncio.sleep(0.01)
+                print("cleaned up")
+
+        def handler(*_):
+            raise KeyboardInterrupt
+
+        async def main():
+            if {inside}:
+                pipeline.run_sync([1], use_rust=False)
+
+        signal.signal(signal.SIGALRM, handler)
+        pipeline = Pipeline("p", [Waits()])
+        started = time.perf_counter()
+        try:
+            asyncio.run(main())
+            pipeline.run_sync([1], use_rust=False)
+        except KeyboardInterrupt:
+            print("interrupted")
+        assert time.perf_counter() - started < 5
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("cleaned up\ninterrupted\n", "")
 
 
 # --- asyncio --------------------------------------------------------------------------------------

@@ -13,13 +13,18 @@ from typing import Any, Optional
 
 import pytest
 
-from remotemedia import Audio, MarshalError, Node, NodeError, Pipeline
+from remotemedia import Audio, ManifestError, MarshalError, Node, NodeError, Pipeline, native
 from remotemedia.nodes import (
+    AudioLevelNode,
     BufferNode,
     CalculatorNode,
     DelayNode,
     PassThroughNode,
     TextProcessorNode,
+)
+
+needs_library = pytest.mark.skipif(
+    not native.is_available(), reason="the native library is missing"
 )
 
 
@@ -233,10 +238,63 @@ def test_a_value_that_cannot_cross_is_the_nodes_error(value: Any) -> None:
 
 def test_a_node_without_process() -> None:
     class Empty(Node):
+        def proces(self, value: Any) -> Any:
+            return value
+
+    class Level(AudioLevelNode):
         pass
 
-    with pytest.raises(NodeError, match="Empty has no method process"):
-        run(Empty(), items=[1])
+    for node in (Empty(), Level()):
+        with pytest.raises(TypeError, match=f"{type(node).__name__} has no method process"):
+            Pipeline("p", [node])
+    text = '{"version": "v1", "nodes": [{"id": "a", "node_type": "Empty"}]}'
+    with pytest.raises(TypeError, match="Empty has no method process"):
+        Pipeline.from_manifest(text, [Empty])
+    node = Empty()
+    node.process = node.proces  # type: ignore[method-assign]
+    assert run(node, items=[1]) == [1]
+
+
+def test_an_error_that_cannot_be_shown() -> None:
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no")
+
+    class Fails(Node):
+        def __init__(self, at: str) -> None:
+            super().__init__("fails")
+            if at == "__init__":
+                raise Unspeakable
+            self.at = at
+
+        def process(self, value: Any) -> None:
+            if self.at == "process":
+                raise Unspeakable
+
+        def cleanup(self) -> None:
+            if self.at == "cleanup":
+                raise Unspeakable
+
+    for at, item in (("process", 0), ("cleanup", None)):
+        with pytest.raises(NodeError, match="Unspeakable") as caught:
+            run(Fails(at), items=[1])
+        assert (caught.value.node, caught.value.item) == ("fails_0", item)
+        assert isinstance(caught.value.__cause__, Unspeakable)
+    node = {"id": "a", "node_type": "Fails", "params": {"at": "__init__"}}
+    with pytest.raises(ManifestError, match="Unspeakable"):
+        Pipeline.from_manifest({"version": "v1", "nodes": [node]}, [Fails])
+
+
+@pytest.mark.parametrize("use_rust", [False, pytest.param(True, marks=needs_library)])
+def test_the_first_reason_why_a_power_is_none(use_rust: bool) -> None:
+    power = CalculatorNode(operation="power", operand=2.77)
+    for value in (-1e308, -2, -0.5):
+        with pytest.raises(NodeError, match="negative number to a fractional power"):
+            Pipeline("p", [power]).run_sync([value], use_rust)
+    with pytest.raises(NodeError, match="too large"):
+        Pipeline("p", [power]).run_sync([1e308], use_rust)
+    minus_infinity = Pipeline("p", [power]).run_sync([-math.inf], use_rust)
+    assert minus_infinity == [math.inf]
 
 
 # --- parameters -----------------------------------------------------------------------------------

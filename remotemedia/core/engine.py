@@ -7,11 +7,13 @@ at the first node that waits it asks for an event loop, and only then asyncio is
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Coroutine, Generator
 from contextlib import suppress
+from itertools import starmap
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from remotemedia import marshal
 from remotemedia.core.manifest import Plan
@@ -25,12 +27,18 @@ from remotemedia.errors import (
     RunTimeoutError,
 )
 from remotemedia.inputs import kind
+from remotemedia.log import logger
 from remotemedia.result import Result
 
-__all__ = ["Run", "drive"]
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+__all__ = ["Run", "described", "drive"]
 
 Input = Union[list[Any], dict[str, list[Any]]]
 
+#: How many values one item may have become at any moment, between the nodes and in the result.
+MAX_VALUES = 1_000_000
 #: How long other tasks of an event loop may wait for nodes that compute, in seconds.
 _SLICE = 0.005
 #: How long a task that was cancelled may take to end, in seconds.
@@ -41,25 +49,75 @@ def drive(work: Coroutine[Any, Any, Result]) -> Result:
     """Runs :meth:`Run.execute` to its end, with an event loop of its own if there is need."""
     try:
         work.send(None)
+        # It stands at its request for a loop.
+        return _in_loop(work)
     except StopIteration as end:
         result: Result = end.value
         return result
-    # It stands at its request for a loop.
+    except BaseException:
+        # It may have been interrupted between two steps.
+        with suppress(RuntimeError, ValueError):
+            work.close()
+        raise
+
+
+def _in_loop(work: Coroutine[Any, Any, Result]) -> Result:
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run(work, loop)
+    # Somebody called synchronous code from a coroutine. A loop cannot run inside another one.
+    from concurrent.futures import ThreadPoolExecutor
+    from contextvars import copy_context
+
+    def cancel() -> None:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+
+    with ThreadPoolExecutor(1, "remotemedia") as executor:
+        future = executor.submit(copy_context().run, _run, work, loop)
+        try:
+            return future.result()
+        except BaseException:
+            # Ctrl-C, for one; or the run's own error, and the loop is closed.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(cancel)
+            raise
+
+
+def _run(work: Coroutine[Any, Any, Result], loop: AbstractEventLoop) -> Result:
+    """Like ``asyncio.run``; but what does not want to end is left behind after a while."""
     import asyncio
 
     async def rest() -> Result:
         return await _Rest(work)
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(rest())
-    # Somebody called synchronous code from a coroutine. A loop cannot run inside another one.
-    from concurrent.futures import ThreadPoolExecutor
-    from contextvars import copy_context
+    async def end() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        tasks = (await asyncio.wait(tasks, timeout=_GRACE))[1] if tasks else tasks
+        if not tasks:
+            tasks = {loop.create_task(loop.shutdown_asyncgens())}
+            tasks = (await asyncio.wait(tasks, timeout=_GRACE))[1]
+        for task in tasks:
+            logger().warning("a task did not end when it was cancelled: %r", task)
+            # Or asyncio would write to stderr.
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
 
-    with ThreadPoolExecutor(1, "remotemedia") as executor:
-        return executor.submit(copy_context().run, asyncio.run, rest()).result()
+    try:
+        if sys.version_info >= (3, 11):
+            # Ctrl-C cancels the task, rather than to break out of the loop.
+            return asyncio.Runner(loop_factory=lambda: loop).run(rest())
+        return loop.run_until_complete(rest())
+    finally:
+        try:
+            loop.run_until_complete(end())
+        finally:
+            loop.close()
 
 
 class _Loop:
@@ -97,7 +155,8 @@ class _Slot:
 
     def __init__(self, node: Node) -> None:
         self.user = not is_builtin(node)
-        self.initialized = False
+        #: Not empty once the node is initialized.
+        self.initialized: list[Any] = []
         #: What the node gave for the item in work.
         self.out: list[Any] = []
         #: For a sink: everything it gave.
@@ -142,6 +201,10 @@ class Run:
         self.started = self.clock = self.yielded = perf_counter()
         self.timeout = timeout
         self.deadline = None if timeout is None else self.started + timeout
+        #: How many values there are for the item in work: yet to be processed, given, and in the
+        #: results; and how many consumers have yet to take what a node gave.
+        self.alive = 0
+        self.unread = [0] * len(nodes)
         #: The item in work, or None before and after the items; and how many are done.
         self.item: Optional[int] = None
         self.items_done = 0
@@ -164,7 +227,7 @@ class Run:
         except BaseException as error:
             other = await self._clean_up()
             if other is not None:
-                _warn(f"cleanup after an error failed as well: {other.message}")
+                logger().warning("cleanup after an error failed as well: %s", other.message)
                 if isinstance(error, RemoteMediaError):
                     error.causes += (other,)
             raise
@@ -178,38 +241,75 @@ class Run:
     async def _initialize(self) -> None:
         for place in self.plan.order:
             await self._call(place, "initialize")
-            self.slots[place].initialized = True
 
     async def _sweep(self, flush: bool) -> None:
         """Lets every node process what there is for the item in work, or after the last item."""
+        self.alive = 0
         for place in self.plan.order:
             node, slot = self.plan.nodes[place], self.slots[place]
-            if node.inputs:
-                values = [value for above in node.inputs for value in self.slots[above].out]
-            else:
-                values = self._items(place)
+            values = self._gather(place) if node.inputs else self._items(place)
             slot.out = []
             for value in values:
                 slot.items_in += 1
+                self.alive -= 1
                 await self._call(place, "process", value)
             if flush:
                 await self._call(place, "flush")
+            self.unread[place] = node.consumers
             if node.consumers == 0:
                 slot.results += slot.out
+
+    def _gather(self, place: int) -> list[Any]:
+        """What the upstream nodes gave; the last of their consumers takes it, the others copy."""
+        above = self.plan.nodes[place].inputs
+        self.alive += sum(len(self.slots[one].out) for one in above if self.unread[one] > 1)
+        self._check_values(place)
+        values = [value for one in above for value in self.slots[one].out]
+        for one in above:
+            self.unread[one] -= 1
+            if self.unread[one] == 0:
+                self.slots[one].out = []
+        return values
+
+    def _check_values(self, place: int) -> None:
+        if self.alive > MAX_VALUES:
+            node = self.plan.nodes[place]
+            raise NodeError(
+                f"one item became more than {MAX_VALUES} values",
+                code="RM_E_LIMIT",
+                node=node.id,
+                node_type=node.node_type,
+                item=self.item,
+                hint="let fewer ways lead to one node, or give the item in parts",
+            )
 
     def _items(self, place: int) -> list[Any]:
         """What the input has for a source node now: the item in work, or nothing."""
         items = self.input.get(place, ())
-        return [] if self.item is None or self.item >= len(items) else [items[self.item]]
+        if self.item is None or self.item >= len(items):
+            return []
+        self.alive += 1
+        return [items[self.item]]
 
     async def _call(self, place: int, method: str, *args: Any) -> None:
         """One step: a call of a node's method, with everything that follows from it."""
         try:
-            result = getattr(self.nodes[place], method)(*args)
-            if result is not None:
-                await self._take(place, result, emits=method != "initialize")
+            call = getattr(self.nodes[place], method)
+            if method == "initialize":
+                # Not in two steps: Ctrl-C cannot come between the return and the note of it.
+                initialized = self.slots[place].initialized
+                initialized.extend(starmap(call, [args]))
+                if initialized[0] is not None:
+                    await self._take(place, initialized.pop(), emits=False)
+                    initialized.append(None)
+            else:
+                result = call(*args)
+                if result is not None:
+                    await self._take(place, result)
         except _Over:
             raise self._out_of_time(place) from None
+        except _Full:
+            pass
         except Exception as error:
             self._book(place)
             located = self._located(error, place)
@@ -217,6 +317,7 @@ class Run:
                 raise
             raise located from error
         self._book(place)
+        self._check_values(place)
         if self._late():
             raise self._out_of_time(place)
         if self.loop and self.clock - self.yielded > _SLICE:
@@ -225,7 +326,7 @@ class Run:
             await sleep(0)
             self.yielded = perf_counter()
 
-    async def _take(self, place: int, result: Any, emits: bool) -> None:
+    async def _take(self, place: int, result: Any, emits: bool = True) -> None:
         """Emits what a node's method returned: a value, or what yields or promises some."""
         if isinstance(result, GeneratorType):
             try:
@@ -262,6 +363,9 @@ class Run:
                 value = _crossed(value, "output")
             slot.out.append(value)
             slot.items_out += 1
+            self.alive += 1
+            if self.alive > MAX_VALUES:
+                raise _Full
 
     async def _wait(self, awaitable: Any) -> Any:
         """Awaits, until the time of the run is over."""
@@ -319,9 +423,7 @@ class Run:
             if not isinstance(error, NodeError) or error.node is not None:
                 error = NodeError(error.message, hint=error.hint)
         else:
-            text = str(error)
-            name = type(error).__name__
-            error = NodeError(f"{name}: {text}" if text else name)
+            error = NodeError(described(error))
         node = self.plan.nodes[place]
         error.node, error.node_type, error.item = node.id, node.node_type, self.item
         return error
@@ -335,7 +437,7 @@ class Run:
             slot = self.slots[place]
             if not slot.initialized:
                 continue
-            slot.initialized = False
+            slot.initialized = []
             try:
                 result = self.nodes[place].cleanup()
                 if hasattr(result, "__await__"):
@@ -375,8 +477,22 @@ class Run:
         }
 
 
+def described(error: Exception) -> str:
+    """An exception in one line, whatever it is."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  users' code may raise anything
+        text = ""
+    return f"{name}: {text}" if text else name
+
+
 class _Over(Exception):
     """The time of the run is over."""
+
+
+class _Full(Exception):
+    """There are too many values."""
 
 
 def _crossed(value: Any, place: str, levels: int = 0) -> Any:
@@ -435,10 +551,5 @@ def _distribute(plan: Plan, items: Input) -> dict[int, list[Any]]:
 
 def _seconds(timeout: float) -> str:
     """Seconds as the native library writes them, which counts milliseconds."""
-    return f"{round(timeout * 1000) / 1000:.3f}".rstrip("0").rstrip(".")
-
-
-def _warn(message: str) -> None:
-    import logging
-
-    logging.getLogger("remotemedia").warning(message)
+    milliseconds = max(round(timeout * 1000), 1 if timeout > 0 else 0)
+    return f"{milliseconds / 1000:.3f}".rstrip("0").rstrip(".")

@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from remotemedia.core import schema
 from remotemedia.core.catalog import catalog
-from remotemedia.core.schema import did_you_mean, escaped
+from remotemedia.core.schema import Problems, escaped, shorten
 from remotemedia.errors import ManifestError
 from remotemedia.inputs import kind
 
@@ -92,23 +92,24 @@ def read(text: bytes, types: Types) -> tuple[dict[str, Any], Plan]:
 
 def plan(document: Mapping[str, Any], types: Types) -> Plan:
     """The same for a manifest that is there as a dict."""
-    return _checked(document, types, [])
+    return _checked(document, types, Problems())
 
 
-def _checked(document: Any, types: Types, problems: list[ManifestError]) -> Plan:
+def _checked(document: Any, types: Types, problems: Problems) -> Plan:
     made = _Reader(types, problems).read(document)
-    if problems or made is None:
-        raise from_problems(problems)
+    if problems.count or made is None:
+        raise from_problems(problems.kept, problems.count)
     return made
 
 
-def from_problems(problems: list[ManifestError]) -> ManifestError:
-    """One error for all the problems of a manifest. A single problem stands for itself."""
+def from_problems(problems: list[ManifestError], count: Optional[int] = None) -> ManifestError:
+    """One error for all the problems of a manifest; ``count`` is how many there are if these are
+    only the first. A single problem stands for itself."""
     first = problems[0]
     if len(problems) == 1:
         return first
     return ManifestError(
-        f"the manifest has {len(problems)} problems; the first: {first.message}",
+        f"the manifest has {count or len(problems)} problems; the first: {first.message}",
         code=first.code,
         node=first.node,
         node_type=first.node_type,
@@ -137,7 +138,7 @@ _ESCAPES = re.compile(
 )  # fmt: skip
 
 
-def read_json(text: str) -> tuple[Any, list[ManifestError]]:
+def read_json(text: str) -> tuple[Any, Problems]:
     """Reads JSON text; keys that stand twice are handed back as problems.
 
     Raises:
@@ -164,7 +165,7 @@ def read_json(text: str) -> tuple[Any, list[ManifestError]]:
     if large is not None:
         digits = large if len(large) <= 40 else f"{large[:20]}... ({len(large)} digits)"
         raise _not_json(f"the integer {digits} does not fit in 64 bits")
-    problems: list[ManifestError] = []
+    problems = Problems()
     if doubled:
         _report_doubled(document, "", problems)
     return document, problems
@@ -247,7 +248,7 @@ def _last(value: Any) -> str:
     return pointer
 
 
-def _report_doubled(value: Any, pointer: str, problems: list[ManifestError]) -> None:
+def _report_doubled(value: Any, pointer: str, problems: Problems) -> None:
     if isinstance(value, list):
         for index, item in enumerate(value):
             _report_doubled(item, f"{pointer}/{index}", problems)
@@ -268,7 +269,7 @@ _Edge = tuple[int, int, int]
 
 
 class _Reader:
-    def __init__(self, types: Types, problems: list[ManifestError]) -> None:
+    def __init__(self, types: Types, problems: Problems) -> None:
         self.types = types
         self.problems = problems
 
@@ -296,7 +297,7 @@ class _Reader:
     def known_keys(self, found: Mapping[str, Any], pointer: str, known: tuple[str, ...]) -> None:
         for key in found:
             if key not in known:
-                hint = did_you_mean(key, known, "")
+                hint = self.problems.did_you_mean(key, known, "")
                 self.problem(f'unknown key "{key}"', f"{pointer}/{escaped(key)}", hint)
 
     def metadata(self, document: Mapping[str, Any]) -> None:
@@ -347,7 +348,7 @@ class _Reader:
         self.known_keys(node, at, ("id", "node_type", "params"))
         id = self.name(node, at, "id", "a name of its own")
         node_type = self.name(node, at, "node_type", "one of the types of node")
-        first = len(self.problems)
+        first = self.problems.count
         if id is not None:
             if id in ids:
                 message = f'the id "{id}" is taken by /nodes/{ids[id]}'
@@ -355,7 +356,7 @@ class _Reader:
             else:
                 ids[id] = index
         params = None if node_type is None else self.params(node_type, node, at)
-        for problem in self.problems[first:]:
+        for problem in self.problems.kept[first:]:
             problem.node = id
             problem.node_type = node_type
         if params is None or id is None or node_type is None:
@@ -380,7 +381,8 @@ class _Reader:
     ) -> Optional[Mapping[str, Any]]:
         name = find_type(node_type, self.types)
         if name is None:
-            hint = did_you_mean(node_type, self.types, "no node types are known")
+            otherwise = "no node types are known"
+            hint = self.problems.did_you_mean(node_type, self.types, otherwise)
             self.problem(f'there is no node type "{node_type}"', f"{at}/node_type", hint)
         params = node.get("params", {})
         if not isinstance(params, dict):
@@ -391,9 +393,10 @@ class _Reader:
         if name is None:
             return None
         known = self.types[name]
-        problems = [] if known is None else schema.check(known, params, f"{at}/params")
-        self.problems.extend(problems)
-        return None if problems else params
+        before = self.problems.count
+        if known is not None:
+            schema.check(known, params, f"{at}/params", self.problems)
+        return None if self.problems.count > before else params
 
     def connections(self, document: Mapping[str, Any], ids: dict[str, int]) -> list[_Edge]:
         """Pairs of places in the list of nodes, with the index of the connection."""
@@ -428,28 +431,15 @@ class _Reader:
     ) -> Optional[int]:
         id = self.name(connection, at, key, "the id of a node")
         if id is not None and id not in ids:
-            hint = did_you_mean(id, ids, "there are no nodes with an id")
+            hint = self.problems.did_you_mean(id, ids, "there are no nodes with an id")
             self.problem(f'there is no node with the id "{id}"', f"{at}/{key}", hint)
         return None if id is None else ids.get(id)
 
     def assemble(self, nodes: list[Optional[PlanNode]], edges: list[_Edge]) -> Optional[Plan]:
-        before: list[list[int]] = [[] for _ in nodes]
-        after: list[list[int]] = [[] for _ in nodes]
-        for start, end, _ in edges:
-            before[end].append(start)
-            after[start].append(end)
-        waiting = [len(upstream) for upstream in before]
-        free = [place for place, count in enumerate(waiting) if count == 0]
-        order = []
-        while free:
-            place = heapq.heappop(free)
-            order.append(place)
-            for follower in after[place]:
-                waiting[follower] -= 1
-                if waiting[follower] == 0:
-                    heapq.heappush(free, follower)
-        if len(order) < len(nodes):
-            self.report_cycle(_find_cycle(before, waiting), nodes, edges)
+        before, after = _neighbours(len(nodes), edges)
+        order, cycle = _sorted(before, after)
+        if cycle:
+            self.report_cycles(cycle, nodes, edges)
             return None
         good = [node for node in nodes if node is not None]
         if len(good) < len(nodes):
@@ -459,6 +449,18 @@ class _Reader:
             node.consumers = len(downstream)
         return Plan(good, order)
 
+    def report_cycles(
+        self, cycle: list[int], nodes: list[Optional[PlanNode]], edges: list[_Edge]
+    ) -> None:
+        """Reports this cycle, drops the connection that closes it, and looks for the next."""
+        while cycle:
+            self.report_cycle(cycle, nodes, edges)
+            if self.problems.full:
+                return
+            closing = (cycle[-1], cycle[0])
+            edges = [edge for edge in edges if edge[:2] != closing]
+            _, cycle = _sorted(*_neighbours(len(nodes), edges))
+
     def report_cycle(
         self, cycle: list[int], nodes: list[Optional[PlanNode]], edges: list[_Edge]
     ) -> None:
@@ -466,16 +468,18 @@ class _Reader:
             node = nodes[place]
             return f"/nodes/{place}" if node is None else node.id
 
-        names = " -> ".join(map(id, [*cycle, cycle[0]]))
+        names = shorten(" -> ".join(map(id, [*cycle, cycle[0]])), 1_000)
         closing = [index for start, end, index in edges if (start, end) == (cycle[-1], cycle[0])]
         at = f"/connections/{closing[0]}" if closing else ""
-        self.problem(
-            f"the nodes form a cycle: {names}", at, "remove one of the connections of the cycle"
+        problem = ManifestError(
+            f"the nodes form a cycle: {names}",
+            pointer=at,
+            hint="remove one of the connections of the cycle",
         )
         first = nodes[cycle[0]]
         if first is not None:
-            self.problems[-1].node = first.id
-            self.problems[-1].node_type = first.node_type
+            problem.node, problem.node_type = first.id, first.node_type
+        self.problems.append(problem)
 
 
 def find_type(node_type: str, types: Types) -> Optional[str]:
@@ -488,18 +492,45 @@ def find_type(node_type: str, types: Types) -> Optional[str]:
     return None
 
 
+def _neighbours(count: int, edges: list[_Edge]) -> tuple[list[list[int]], list[list[int]]]:
+    """For every node those that it waits for, and those that wait for it."""
+    before: list[list[int]] = [[] for _ in range(count)]
+    after: list[list[int]] = [[] for _ in range(count)]
+    for start, end, _ in edges:
+        before[end].append(start)
+        after[start].append(end)
+    return before, after
+
+
+def _sorted(before: list[list[int]], after: list[list[int]]) -> tuple[list[int], list[int]]:
+    """The nodes in the order of the plan, and a cycle of some if there is one."""
+    waiting = [len(upstream) for upstream in before]
+    free = [place for place, count in enumerate(waiting) if count == 0]
+    order = []
+    while free:
+        place = heapq.heappop(free)
+        order.append(place)
+        for follower in after[place]:
+            waiting[follower] -= 1
+            if waiting[follower] == 0:
+                heapq.heappush(free, follower)
+    return order, _find_cycle(before, waiting) if len(order) < len(before) else []
+
+
 def _find_cycle(before: list[list[int]], waiting: list[int]) -> list[int]:
     """A cycle among the nodes that still wait for another, in the direction of the connections,
     beginning with its first node in the manifest."""
     walk = [next(place for place, count in enumerate(waiting) if count > 0)]
+    seen = set(walk)
     while True:
         # A node that waits has an upstream node that waits, so the walk ends in a cycle.
         following = next(place for place in before[walk[-1]] if waiting[place] > 0)
-        if following in walk:
+        if following in seen:
             cycle = walk[walk.index(following) :][::-1]
             first = cycle.index(min(cycle))
             return cycle[first:] + cycle[:first]
         walk.append(following)
+        seen.add(following)
 
 
 def _brief(value: Any) -> str:

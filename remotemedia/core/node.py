@@ -126,7 +126,7 @@ def is_builtin(node: Node) -> bool:
 
 def has_python(node: Node) -> bool:
     """Whether the Python engine can run it."""
-    return type(node).process is not Node.process
+    return getattr(node.process, "__func__", None) is not Node.process
 
 
 def short_name(name: str) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
+import os
 import time
 import warnings
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from os import PathLike, fspath
-from typing import Any, Optional, Union
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from remotemedia import native
 from remotemedia.core import manifest as reader
-from remotemedia.core.engine import Run, drive
+from remotemedia.core.engine import Run, described, drive
 from remotemedia.core.node import BuiltinNode, Node, has_python, is_builtin, short_name
 from remotemedia.core.schema import did_you_mean, escaped
 from remotemedia.errors import (
@@ -24,6 +25,11 @@ from remotemedia.errors import (
 )
 from remotemedia.inputs import normalise_input, normalise_timeout
 from remotemedia.result import Result
+
+if TYPE_CHECKING:
+    from types import CoroutineType
+
+    _Work = CoroutineType[None, None, Result]
 
 __all__ = ["EngineWarning", "Pipeline"]
 
@@ -58,6 +64,12 @@ class Pipeline:
         nodes: Optional[Iterable[Node]] = None,
         description: Optional[str] = None,
     ) -> None:
+        given: object = name
+        if not isinstance(given, str):
+            raise TypeError(
+                f"the name of a pipeline is text, not {given!r}; "
+                'its nodes come second: Pipeline("name", [...])'
+            )
         created_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._metadata: dict[str, Any] = {"name": name, "created_at": created_at}
         if description is not None:
@@ -66,7 +78,7 @@ class Pipeline:
         #: By place the id and the type of nodes that come from a manifest, as it spells them.
         self._spelled: dict[int, tuple[str, str]] = {}
         self._connections: Optional[list[tuple[int, int]]] = None
-        self._turn = _Turn()
+        self._turns = _Turns()
         self._ready: Optional[_Ready] = None
         self._told = False
         for node in nodes or ():
@@ -115,12 +127,17 @@ class Pipeline:
 
         Raises:
             ManifestError: if the node is in this pipeline already.
+            TypeError: if it is no node, or has no method ``process``.
         """
         given: object = node
         if not isinstance(given, Node):
             hint = "; call it to make one" if isinstance(given, type) else ""
             raise TypeError(
                 f"a node is an object of a class derived from Node, not {given!r}{hint}"
+            )
+        if not (has_python(node) or is_builtin(node)):
+            raise TypeError(
+                f"{type(node).__name__} has no method process, which takes the values of a node"
             )
         if any(node is other for other in self._nodes):
             raise ManifestError(
@@ -226,7 +243,7 @@ class Pipeline:
             types[short_name(kind.__name__)] = None
         document, plan = reader.read(native.manifest_text(manifest), types)
         metadata = document.get("metadata", {})
-        pipeline = cls(metadata.get("name"))
+        pipeline = cls(metadata.get("name") or "pipeline")
         pipeline._metadata = metadata
         problems = []
         for place, node in enumerate(plan.nodes):
@@ -235,7 +252,7 @@ class Pipeline:
                 made = kind(**node.params)
             except Exception as error:  # noqa: BLE001  users' code may raise anything
                 problem = ManifestError(
-                    f"{type(error).__name__}: {error}",
+                    described(error),
                     node=node.id,
                     node_type=node.node_type,
                     pointer=f"/nodes/{place}/params",
@@ -245,7 +262,7 @@ class Pipeline:
                 problems.append(problem)
                 continue
             made.name = node.id.removesuffix(f"_{place}") or node.id
-            pipeline._nodes.append(made)
+            pipeline.add_node(made)
             pipeline._spelled[place] = node.id, node.node_type
         if problems:
             raise reader.from_problems(problems)
@@ -263,7 +280,10 @@ class Pipeline:
             ManifestError: with every problem in ``causes``.
         """
         ready = self._prepare()
-        if ready.users or not native.is_available():
+        if ready.users:
+            ready.refuse_media()
+            ready.plan()
+        elif not native.is_available():
             ready.plan()
         else:
             ready.prepared()
@@ -279,17 +299,18 @@ class Pipeline:
             input_data: an iterable of items, which go to every source node (one that nothing is
                 connected to), or a dict from the ids of source nodes to iterables. None is no
                 items.
-            use_rust: whether to run in the native library. Without it, and with nodes of your
-                own, the pipeline runs in the Python engine, with the same results, and a warning
-                says so: once in a process that the library is missing, once per pipeline that it
-                has a node in Python.
+            use_rust: whether to run in the native library. Without the library, and with nodes of
+                your own, the pipeline runs in the Python engine, with the same results, and a
+                warning says so: once in a process that the library is missing, once per pipeline
+                that it has a node in Python. False is the Python engine, without a warning.
             timeout: the time for all of it, in seconds.
 
         Returns:
             The outputs of all sinks (nodes that lead nowhere), in the order of the nodes.
 
         Raises:
-            ManifestError: the nodes and connections make no pipeline.
+            ManifestError: the nodes and connections make no pipeline, or nodes of your own, or
+                ``use_rust=False``, meet nodes that exist only in the native library.
             MarshalError: an item is not a value that can cross to the native library, or the
                 input is not a list of items.
             NodeError: a node failed; says which node, which item and why.
@@ -301,13 +322,7 @@ class Pipeline:
         if self._native(ready, use_rust):
             return await ready.prepared().run_async(items, timeout)
         run = ready.run(items, timeout, loop=True)
-        if not ready.users:
-            return await run.execute()
-        await self._turn.take_async(run)
-        try:
-            return await run.execute()
-        finally:
-            self._turn.end()
+        return await (self._turns.work(run) if ready.users else run.execute())
 
     def run_sync(
         self, input_data: Any = None, use_rust: bool = True, timeout: Optional[float] = None
@@ -318,13 +333,7 @@ class Pipeline:
         if self._native(ready, use_rust):
             return ready.prepared().run(items, timeout)
         run = ready.run(items, timeout)
-        if not ready.users:
-            return drive(run.execute())
-        self._turn.take(run)
-        try:
-            return drive(run.execute())
-        finally:
-            self._turn.end()
+        return drive(self._turns.work(run) if ready.users else run.execute())
 
     def _prepare(self) -> _Ready:
         """What a run needs, made anew if anything has changed."""
@@ -341,39 +350,32 @@ class Pipeline:
     def _native(self, ready: _Ready, use_rust: bool) -> bool:
         """Whether the native library is to run it. Says so if it is not, though it was asked to."""
         if ready.users:
-            if ready.media:
-                raise RemoteMediaError(
-                    f"the nodes {_listed(ready.media)} exist only in the native library, but "
-                    f"{_listed(ready.users)} only in Python",
-                    code="RM_E_UNSUPPORTED",
-                    hint="split the pipeline in two, and run one on the results of the other",
-                )
+            ready.refuse_media()
             if use_rust and not self._told:
                 self._told = True
                 warnings.warn(
                     f"the pipeline {self.name!r} runs in the Python engine, as the nodes "
-                    f"{_listed(ready.users)} are written in Python; use_rust=False if you know",
+                    f"{_listed(ready.users)} are written in Python; "
+                    "pass use_rust=False to silence this",
                     EngineWarning,
                     stacklevel=3,
                 )
             return False
         if use_rust and native.is_available():
             return True
-        if ready.media:
-            text = f"the nodes {_listed(ready.media)} exist only in the native library"
-            if use_rust:
-                raise LibraryNotFoundError(f"{text}, and {_why_missing()}")
-            hint = "run the pipeline with use_rust=True"
-            raise RemoteMediaError(text, code="RM_E_UNSUPPORTED", hint=hint)
-        if use_rust:
+        if not use_rust:
+            ready.refuse_media()
+        elif ready.media:
+            raise LibraryNotFoundError(f"{ready.only_native()}, and {_why_missing()}")
+        else:
             _tell_missing()
         return False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_turn": None, "_ready": None}
+        return {**self.__dict__, "_turns": None, "_ready": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _turn=_Turn())
+        self.__dict__.update(state, _turns=_Turns())
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name!r}: {', '.join(self.ids) or 'no nodes'}>"
@@ -391,6 +393,28 @@ class _Ready:
         self._document = pipeline._document(of_users=False)
         self._prepared: Optional[native.Prepared] = None
         self._plan: Optional[reader.Plan] = None
+
+    def only_native(self) -> str:
+        return f"the nodes {_listed(self.media)} exist only in the native library"
+
+    def refuse_media(self) -> None:
+        """For the Python engine, which has no media nodes."""
+        if not self.media:
+            return
+        text, hint = self.only_native(), "run the pipeline with use_rust=True"
+        if self.users:
+            text += f", but {_listed(self.users)} only in Python"
+            hint = "make two pipelines, and run one on the results of the other"
+        place = next(place for place, node in enumerate(self.nodes) if node is self.media[0])
+        node = self._document["nodes"][place]
+        raise ManifestError(
+            text,
+            code="RM_E_UNSUPPORTED",
+            node=node["id"],
+            node_type=node["node_type"],
+            pointer=f"/nodes/{place}",
+            hint=hint,
+        )
 
     def _text(self) -> bytes:
         return json.dumps(self._document, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -422,50 +446,57 @@ class _Ready:
         return Run(plan, nodes, items, timeout, loop)
 
 
-#: The pipelines with users' nodes that run here, in this context: a node may not run its own one.
-_running: ContextVar[tuple[_Turn, ...]] = ContextVar("remotemedia_running", default=())
+#: The runs with users' nodes that this code is part of: a node may not run its own pipeline.
+_around: ContextVar[tuple[_Work, ...]] = ContextVar("remotemedia_around", default=())
 
 
-class _Turn:
-    """Lets one run at a time use the nodes of a pipeline."""
+class _Turns:
+    """Lets one run at a time use the nodes of a pipeline, in the order in which they came.
+
+    There is nothing to give back, which Ctrl-C at a bad moment could prevent: a run's turn is over
+    when its coroutine has ended, in whatever way.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner: Optional[int] = None
+        #: The runs that have begun, in this order; for each the process and the thread.
+        self._begun: dict[_Work, tuple[int, int]] = {}
 
-    def take(self, run: Run) -> None:
-        """Waits for the turn, as long as the run has time."""
-        if not self._lock.acquire(blocking=False):
-            # Waiting for something that this very thread does would be for ever.
-            if self in _running.get() or self._owner == threading.get_ident():
-                raise _busy()
-            left = run.time_left()
-            if not self._lock.acquire(timeout=-1 if left is None else min(left, 1e6)):
-                raise _waited()
-        self._taken()
+    def work(self, run: Run) -> _Work:
+        """The run, when it is its turn; as long as it has time."""
+        own: list[_Work] = []
+        work: Any = self._in_turn(run, own)
+        own.append(work)
+        return own[0]
 
-    async def take_async(self, run: Run) -> None:
-        """The same in an event loop."""
-        pause = 0.0
-        while not self._lock.acquire(blocking=False):
-            from asyncio import sleep
+    async def _in_turn(self, run: Run, own: list[_Work]) -> Result:
+        [work] = own
+        here = os.getpid(), get_ident()
+        self._begun[work] = here
+        for other in list(self._begun):
+            if other is work:
+                break
+            pause = 0.0
+            while other.cr_frame is not None:
+                there = self._begun.get(other)
+                # After a fork, what another thread of the parent had begun will never end here.
+                if there is None or there[0] != here[0]:
+                    break
+                # Waiting for something that this very thread does would be for ever.
+                if other in _around.get() or (there == here and not run.loop):
+                    raise _busy()
+                if run.time_left() == 0:
+                    raise _waited()
+                if run.loop:
+                    from asyncio import sleep
 
-            if self in _running.get():
-                raise _busy()
-            if run.time_left() == 0:
-                raise _waited()
-            await sleep(pause)
-            pause = min(pause + 0.001, 0.01)
-        self._taken()
-
-    def _taken(self) -> None:
-        self._owner = threading.get_ident()
-        _running.set((*_running.get(), self))
-
-    def end(self) -> None:
-        _running.set(tuple(turn for turn in _running.get() if turn is not self))
-        self._owner = None
-        self._lock.release()
+                    await sleep(pause)
+                else:
+                    time.sleep(pause)  # noqa: ASYNC251  there is no loop
+                pause = min(pause * 1.1 + 1e-5, 0.01)
+            self._begun.pop(other, None)
+        around = [other for other in _around.get() if other.cr_frame is not None]
+        _around.set((*around, work))
+        return await run.execute()
 
 
 def _busy() -> RemoteMediaError:

@@ -11,9 +11,34 @@ from typing import Any, Optional
 
 from remotemedia.errors import ManifestError
 
-__all__ = ["as_json", "check", "closest", "did_you_mean", "escaped"]
+__all__ = ["Problems", "as_json", "check", "closest", "did_you_mean", "escaped", "shorten"]
 
 _Schema = Mapping[str, Any]
+
+
+class Problems:
+    """The problems of a manifest: the first :attr:`KEPT`, and the number of all."""
+
+    #: How many are kept and reported. A hostile manifest may have as many as it has letters.
+    KEPT = 50
+
+    def __init__(self) -> None:
+        self.kept: list[ManifestError] = []
+        self.count = 0
+
+    def append(self, problem: ManifestError) -> None:
+        self.count += 1
+        if len(self.kept) < self.KEPT:
+            self.kept.append(problem)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next one will not be kept."""
+        return len(self.kept) == self.KEPT
+
+    def did_you_mean(self, word: str, names: Iterable[str], otherwise: str) -> str:
+        """As :func:`did_you_mean`, which is dear, for a problem that will be kept."""
+        return "" if self.full else did_you_mean(word, names, otherwise)
 
 
 def closest(word: str, names: Iterable[str]) -> Optional[str]:
@@ -22,9 +47,11 @@ def closest(word: str, names: Iterable[str]) -> Optional[str]:
     neighbour, not counting upper and lower case."""
     best = None
     least = None
+    # Absurdly long words are like nothing.
+    if len(word) > 64 or len(_bytes(word)) > 64:
+        return None
     for name in names:
-        # Absurdly long words are like nothing; the distance takes time by the product of lengths.
-        if max(len(_bytes(word)), len(_bytes(name))) > 200:
+        if len(name) > 64 or len(_bytes(name)) > 64:
             continue
         distance = _distance(word.lower(), name.lower())
         longest = max(len(word), len(name))
@@ -39,18 +66,29 @@ def _bytes(word: str) -> bytes:
 
 
 def _distance(a: str, b: str) -> int:
-    """The optimal string alignment distance."""
-    before: list[int] = []
-    above = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        row = [i]
-        for j, y in enumerate(b, 1):
-            cost = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (x != y))
-            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
-                cost = min(cost, before[j - 2] + 1)
-            row.append(cost)
-        before, above = above, row
-    return above[-1]
+    """The optimal string alignment distance, a column of its table at a time in the bits of
+    integers (Hyyrö, "A bit-vector algorithm for computing Levenshtein and Damerau edit
+    distances", 2003)."""
+    if not a:
+        return len(b)
+    places: dict[str, int] = {}
+    for place, x in enumerate(a):
+        places[x] = places.get(x, 0) | 1 << place
+    everything, last = (1 << len(a)) - 1, 1 << len(a) - 1
+    distance, more, less = len(a), everything, 0
+    diagonal = same_before = 0
+    for y in b:
+        same = places.get(y, 0)
+        swapped = ((~diagonal & same) << 1) & same_before
+        diagonal = ((((same & more) + more) ^ more) | same | less | swapped) & everything
+        up = less | ~(diagonal | more) & everything
+        down = diagonal & more
+        distance += bool(up & last) - bool(down & last)
+        up = up << 1 | 1
+        more = (down << 1 | ~(diagonal | up)) & everything
+        less = up & diagonal
+        same_before = same
+    return distance
 
 
 def did_you_mean(word: str, names: Iterable[str], otherwise: str) -> str:
@@ -59,7 +97,12 @@ def did_you_mean(word: str, names: Iterable[str], otherwise: str) -> str:
     name = closest(word, names)
     if name is not None:
         return f'did you mean "{name}"?'
-    return "known are: " + ", ".join(names) if names else otherwise
+    return shorten("known are: " + ", ".join(names), 1_000) if names else otherwise
+
+
+def shorten(text: str, most: int) -> str:
+    """The text if it has at most so many letters, else the beginning of it."""
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def escaped(segment: str) -> str:
@@ -84,19 +127,18 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def check(schema: _Schema, params: Mapping[str, Any], pointer: str) -> list[ManifestError]:
-    """Checks parameters against the schema of a node type; returns every problem.
+def check(schema: _Schema, params: Mapping[str, Any], pointer: str, problems: Problems) -> None:
+    """Checks parameters against the schema of a node type; adds every problem to ``problems``.
 
     ``pointer`` is where the parameters stand in the manifest.
     """
     properties = schema.get("properties", {})
-    problems: list[ManifestError] = []
     for key, value in params.items():
         at = f"{pointer}/{escaped(key)}"
         if key in properties:
             _check_value(properties[key], value, at, key, problems)
         else:
-            hint = did_you_mean(key, properties, "this node has no parameters")
+            hint = problems.did_you_mean(key, properties, "this node has no parameters")
             problems.append(ManifestError(f'there is no parameter "{key}"', pointer=at, hint=hint))
     for name in schema.get("required", ()):
         if name not in params:
@@ -104,12 +146,9 @@ def check(schema: _Schema, params: Mapping[str, Any], pointer: str) -> list[Mani
             problems.append(
                 ManifestError(f'the parameter "{name}" is missing', pointer=pointer, hint=hint)
             )
-    return problems
 
 
-def _check_value(
-    schema: _Schema, value: Any, at: str, name: str, problems: list[ManifestError]
-) -> None:
+def _check_value(schema: _Schema, value: Any, at: str, name: str, problems: Problems) -> None:
     def fail(message: str, hint: Optional[str] = None) -> None:
         hint = hint or f"{name}: {_expectation(schema)}"
         problems.append(ManifestError(message, pointer=at, hint=hint))
@@ -176,8 +215,7 @@ def _is_type(name: str, value: Any) -> bool:
 
 
 def _brief(value: Any) -> str:
-    text = as_json(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shorten(as_json(value), 60)
 
 
 _WORDS = {

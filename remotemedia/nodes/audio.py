@@ -24,11 +24,20 @@ class AudioDecodeNode(BuiltinNode, builtin=True):
     Args:
         max_seconds: the longest recording to decode, in seconds. A small file can hold hours of
             silence.
+        max_megabytes: the most memory that the samples may take, in megabytes; a sample of float32
+            has 4 bytes.
     """
 
-    def __init__(self, *, max_seconds: int = 36_000, name: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_seconds: int = 36_000,
+        max_megabytes: int = 4096,
+        name: Optional[str] = None,
+    ) -> None:
         super().__init__(name)
         self.max_seconds = max_seconds
+        self.max_megabytes = max_megabytes
 
 
 class AudioResampleNode(BuiltinNode, builtin=True):

@@ -97,19 +97,19 @@ def _compute(operation: str, left: Any, right: Number) -> Any:
     if whole and isinstance(left, int) and isinstance(right, int):
         hint = "write the parameter as a float to compute with floats"
         return _whole(operation, int(left), right, -(2**63), 2**64 - 1, "64 bits", hint)
+    finite = math.isfinite(left) and math.isfinite(right)
+    if operation == "power" and finite and left < 0 and right % 1:
+        raise NodeError(
+            "a negative number to a fractional power is not a real number",
+            hint="use a whole power, or positive numbers",
+        )
     try:
         result = _OPERATIONS[operation][1](left, right)
     except ZeroDivisionError:
         raise NodeError("division by zero") from None
     except OverflowError:
         result = math.inf
-    if isinstance(result, complex):
-        raise NodeError(
-            "a negative number to a fractional power is not a real number",
-            hint="use a whole power, or positive numbers",
-        )
     # Not every Python raises OverflowError for every power.
-    finite = math.isfinite(left) and math.isfinite(right)
     if operation == "power" and finite and math.isinf(result):
         raise NodeError("the power is too large for a float", hint="a float ends at about 1.8e308")
     return result

@@ -5,6 +5,7 @@ use crate::error::rm_error;
 use crate::guard::{Out, bytes, fields, guard, text};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
 use crate::marshal;
+use remotemedia_runtime::memory::{expect, room};
 use remotemedia_runtime::{
     Audio, Buffer, Code, DType, Error, Limits, Result, Storage, Tensor, Value, json,
 };
@@ -63,7 +64,8 @@ unsafe impl Handle for rm_data {
 }
 
 /// The parts of a value, to make an rm_data of or to read one. Fields are only ever added at the
-/// end. Set `struct_size` to sizeof(rm_view) and everything you do not use to 0 or NULL.
+/// end. Set `struct_size` to sizeof(rm_view) and everything you do not use to 0 or NULL,
+/// but `pts_us` of audio without a time to RM_NO_PTS.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct rm_view {
@@ -71,7 +73,8 @@ pub struct rm_view {
     pub struct_size: u32,
     /// RM_JSON, RM_TEXT, RM_BYTES, RM_TENSOR or RM_AUDIO.
     pub kind: u32,
-    /// RM_AUDIO: presentation time of the first frame in microseconds, or RM_NO_PTS.
+    /// RM_AUDIO: presentation time of the first frame in microseconds. 0 is a time: write RM_NO_PTS
+    /// where there is none.
     pub pts_us: i64,
     /// RM_JSON: the value. RM_AUDIO: `{"sample_rate": 16000}`. Others: empty.
     pub json: *const c_char,
@@ -439,7 +442,7 @@ pub(crate) unsafe fn input(
         values.push(value);
     }
     // The batch, and a map of batches, are not levels of the user's.
-    let outer = if matches!(text.first(), Some(b'{')) { 2 } else { 1 };
+    let outer = if matches!(text.trim_ascii_start().first(), Some(b'{')) { 2 } else { 1 };
     let depth = Limits::VALUE_DEPTH + outer;
     match kind {
         RM_JSON => json::parse(text, &values, depth),
@@ -488,9 +491,13 @@ unsafe fn make(view: &rm_view, borrow: bool) -> Result<(Value, Option<Arc<Foreig
                 // A batch of items, or a map of batches, wraps the values themselves.
                 Ok((json::parse(json.as_bytes(), &children, Limits::VALUE_DEPTH + 2)?, None))
             }
-            RM_TEXT => Ok((Value::text(text(view.data.cast_const().cast(), len, "data")?), None)),
+            RM_TEXT => {
+                let text = text(view.data.cast_const().cast(), len, "data")?;
+                expect(len)?;
+                Ok((Value::text(text), None))
+            }
             RM_BYTES => {
-                let (buffer, memory) = buffer(bytes(view.data.cast(), len, "data")?, 1, borrow);
+                let (buffer, memory) = buffer(bytes(view.data.cast(), len, "data")?, 1, borrow)?;
                 Ok((Value::Bytes(buffer), memory))
             }
             RM_TENSOR => {
@@ -589,11 +596,11 @@ unsafe fn tensor(view: &rm_view, borrow: bool) -> Result<(Tensor, Option<Arc<For
         Some(strides) if !in_order(strides) => {
             // SAFETY: by contract shape and strides stay inside the caller's memory.
             let gathered =
-                unsafe { gather(view.data.cast(), dtype.size(), shape, strides, expected) };
-            buffer(&gathered, dtype.size(), false)
+                unsafe { gather(view.data.cast(), dtype.size(), shape, strides, expected)? };
+            buffer(&gathered, dtype.size(), false)?
         }
         // SAFETY: by contract `data` has that many bytes.
-        _ => buffer(unsafe { bytes(view.data.cast(), expected, "data")? }, dtype.size(), borrow),
+        _ => buffer(unsafe { bytes(view.data.cast(), expected, "data")? }, dtype.size(), borrow)?,
     };
     Ok((Tensor::new(dtype, shape, buffer)?, memory))
 }
@@ -608,8 +615,8 @@ unsafe fn gather(
     shape: &[i64],
     strides: &[i64],
     expected: usize,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(expected);
+) -> Result<Vec<u8>> {
+    let mut out = room(expected)?;
     let mut index = vec![0i64; shape.len()];
     while out.len() < expected {
         let offset: i64 = index.iter().zip(strides).map(|(i, stride)| i * stride).sum();
@@ -625,18 +632,18 @@ unsafe fn gather(
             index[dimension] = 0;
         }
     }
-    out
+    Ok(out)
 }
 
 /// A buffer with these bytes: on the caller's memory if that may be used and is aligned for
 /// elements of `size` bytes, else on a copy.
-fn buffer(bytes: &[u8], size: usize, borrow: bool) -> (Buffer, Option<Arc<Foreign>>) {
+fn buffer(bytes: &[u8], size: usize, borrow: bool) -> Result<(Buffer, Option<Arc<Foreign>>)> {
     if borrow && bytes.as_ptr().addr().is_multiple_of(size.min(8)) && !bytes.is_empty() {
         let (start, len) = (bytes.as_ptr(), bytes.len());
         let memory = Arc::new(Foreign { start, len, release: OnceLock::new() });
-        return (Buffer::new(Shared(memory.clone())), Some(memory));
+        return Ok((Buffer::new(Shared(memory.clone())), Some(memory)));
     }
-    (Buffer::copy_of(bytes), None)
+    Ok((Buffer::copy_of(bytes)?, None))
 }
 
 /// Memory of the host's.

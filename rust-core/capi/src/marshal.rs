@@ -6,6 +6,7 @@
 //! since marshal writes every buffer as bytes. Objects with the key "$rm" mean what they mean in
 //! JSON.
 
+use remotemedia_runtime::memory::{expect, no_memory};
 use remotemedia_runtime::{Code, Error, Limits, Map, Result, Value};
 use std::sync::Arc;
 
@@ -58,6 +59,7 @@ impl<'a> Reader<'a> {
     fn text(&mut self) -> Result<Arc<str>> {
         let len = self.count()?;
         let text = std::str::from_utf8(self.take(len)?);
+        expect(len)?;
         text.map(Arc::from).map_err(|_| Error::new(Code::Utf8, "text with a lone surrogate"))
     }
 
@@ -250,6 +252,7 @@ impl Writer<'_> {
     fn text(&mut self, text: &str) -> Result<()> {
         self.out.push(b'u');
         self.count(text.len())?;
+        self.out.try_reserve(text.len()).map_err(|_| no_memory(text.len()))?;
         self.out.extend(text.as_bytes());
         Ok(())
     }
@@ -283,6 +286,16 @@ mod tests {
         assert_ne!(plain, format!("{value:?}"), "escapes mean nothing there");
         for end in 0..bytes.len() {
             assert!(read(&bytes[..end], Some(&parts), 100).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn the_escape_is_no_level() {
+        let wrap = |inner, _| Value::map([("$rm", inner)]);
+        for (levels, good) in [(100, true), (101, false)] {
+            let value = (0..levels).fold(Value::Null, wrap);
+            let (bytes, _) = write(&value, &mut Vec::new()).unwrap();
+            assert_eq!(read(&bytes, Some(&[]), 100).ok(), good.then_some(value));
         }
     }
 

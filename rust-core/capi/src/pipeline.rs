@@ -1,15 +1,15 @@
 //! `rm_pipeline`.
 
 use crate::abi::{RM_AGAIN, rm_status};
-use crate::data::rm_data;
+use crate::data::{self, RM_JSON, rm_data};
 use crate::error::rm_error;
 use crate::guard::{Out, bytes, guard, text, timeout};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
 use crate::run::rm_run;
 use crate::runtime::{rm_runtime, runtime_or_default};
-use remotemedia_runtime::{Code, Error, Limits, Plan, Result, Value, json};
+use remotemedia_runtime::{Code, Error, Limits, Plan, Result, Value};
 use std::ffi::c_char;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
 /// A manifest that was found good: ready to be run any number of times.
@@ -150,7 +150,8 @@ pub extern "C" fn rm_run_manifest(
         let pipeline = load(runtime, manifest)?;
         let input = match input {
             "" => Value::list(Vec::new()),
-            text => json::parse(text.as_bytes(), &[], Limits::VALUE_DEPTH + 2)?,
+            // SAFETY: there are no parts.
+            text => unsafe { data::input(RM_JSON, text.as_bytes(), null(), 0)? },
         };
         run(&pipeline, &input, -1, result, report)
     })

@@ -141,7 +141,9 @@ pub(crate) unsafe fn runtime_or_default(runtime: *const rm_runtime) -> Result<Ar
 
 /// Makes a runtime. `options_json` (NULL with length 0: all defaults) may set
 /// `{"limits": {"manifest_bytes": 1048576, "manifest_depth": 64, "nodes": 1000,
-/// "connections": 10000, "value_depth": 100}}`.
+/// "connections": 10000, "value_depth": 100, "values": 1000000}}`. `values` is how many values one
+/// item may have become at any moment, between the nodes and in the result. RM_E_ARGUMENT for more
+/// than 100 levels, 100,000 nodes or 1,000,000 connections.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_runtime_new(
     options_json: *const c_char,
@@ -162,6 +164,7 @@ pub extern "C" fn rm_runtime_new(
             "" => Options::default(),
             text => fields(text, "options_json")?,
         };
+        options.limits.check()?;
         Ok(out.set(Arc::new(rm_runtime::new(options.limits))))
     })
 }

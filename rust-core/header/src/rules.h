@@ -28,6 +28,9 @@
  * 10 After a fork the child gets RM_E_FORKED from objects that were made before, may free them,
  *    and may make new ones. Only rm_run_report works on an old one.
  * 11 A panic, which is a bug, becomes RM_E_PANIC; the process lives on.
- * 12 Names are added, never changed, within a major version of the ABI; structs grow only at the
+ * 12 Where memory that grows with the input is not there, a call gives RM_E_LIMIT. Small allocations
+ *    (objects, lists and maps of values, error texts, what decoders need) abort the process if even
+ *    they fail, as the operating system would soon do.
+ * 13 Names are added, never changed, within a major version of the ABI; structs grow only at the
  *    end and state their size. Treat negative statuses that you do not know as failures.
  */

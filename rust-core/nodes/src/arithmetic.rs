@@ -7,6 +7,7 @@
 //! around or a division by zero, is an error here.
 
 use bytemuck::pod_read_unaligned;
+use remotemedia_runtime::memory::room;
 use remotemedia_runtime::registry::About;
 use remotemedia_runtime::value::Element;
 use remotemedia_runtime::{
@@ -177,7 +178,7 @@ impl Node for Arithmetic {
             (None, Value::Tensor(tensor)) => {
                 // A tensor of our own is computed in place; of a shared one this is a second view.
                 let tensor = Arc::unwrap_or_clone(tensor);
-                Value::Tensor(operation.tensor(tensor, operand)?.into())
+                Value::Tensor(operation.tensor(tensor, operand, &|| cx.check())?.into())
             }
             (None, value) => {
                 return Err(Error::node(format!(
@@ -281,19 +282,19 @@ impl Operation {
         }
     }
 
-    fn tensor(self, tensor: Tensor, operand: Number) -> Result<Tensor> {
+    fn tensor(self, tensor: Tensor, operand: Number, check: Check) -> Result<Tensor> {
         self.check_zero(operand)?;
         match tensor.dtype() {
-            DType::F32 => Ok(self.float_tensor(tensor, operand.to_f64() as f32)),
-            DType::F64 => Ok(self.float_tensor(tensor, operand.to_f64())),
-            i8::DTYPE => self.int_tensor::<i8>(tensor, operand),
-            i16::DTYPE => self.int_tensor::<i16>(tensor, operand),
-            i32::DTYPE => self.int_tensor::<i32>(tensor, operand),
-            i64::DTYPE => self.int_tensor::<i64>(tensor, operand),
-            u8::DTYPE => self.int_tensor::<u8>(tensor, operand),
-            u16::DTYPE => self.int_tensor::<u16>(tensor, operand),
-            u32::DTYPE => self.int_tensor::<u32>(tensor, operand),
-            u64::DTYPE => self.int_tensor::<u64>(tensor, operand),
+            DType::F32 => self.float_tensor(tensor, operand.to_f64() as f32, check),
+            DType::F64 => self.float_tensor(tensor, operand.to_f64(), check),
+            i8::DTYPE => self.int_tensor::<i8>(tensor, operand, check),
+            i16::DTYPE => self.int_tensor::<i16>(tensor, operand, check),
+            i32::DTYPE => self.int_tensor::<i32>(tensor, operand, check),
+            i64::DTYPE => self.int_tensor::<i64>(tensor, operand, check),
+            u8::DTYPE => self.int_tensor::<u8>(tensor, operand, check),
+            u16::DTYPE => self.int_tensor::<u16>(tensor, operand, check),
+            u32::DTYPE => self.int_tensor::<u32>(tensor, operand, check),
+            u64::DTYPE => self.int_tensor::<u64>(tensor, operand, check),
             other => Err(Error::new(
                 Code::Unsupported,
                 format!("does not compute with arrays of {}", other.name()),
@@ -302,14 +303,16 @@ impl Operation {
         }
     }
 
-    fn float_tensor<T: Float>(self, tensor: Tensor, right: T) -> Tensor {
+    fn float_tensor<T: Float>(self, tensor: Tensor, right: T, check: Check) -> Result<Tensor> {
         match self {
             // Each a loop of its own, which the compiler can turn into vector instructions.
-            Operation::Add => tensor.map(|left: T| left + right),
-            Operation::Subtract => tensor.map(|left: T| left - right),
-            Operation::Multiply => tensor.map(|left: T| left * right),
-            Operation::Divide => tensor.map(|left: T| left / right),
-            Operation::Power | Operation::Modulo => tensor.map(|left| self.float(left, right)),
+            Operation::Add => tensor.map(check, |left: T| left + right),
+            Operation::Subtract => tensor.map(check, |left: T| left - right),
+            Operation::Multiply => tensor.map(check, |left: T| left * right),
+            Operation::Divide => tensor.map(check, |left: T| left / right),
+            Operation::Power | Operation::Modulo => {
+                tensor.map(check, |left| self.float(left, right))
+            }
         }
     }
 
@@ -317,14 +320,14 @@ impl Operation {
         self,
         tensor: Tensor,
         operand: Number,
+        check: Check,
     ) -> Result<Tensor> {
-        let elements = elements::<T>(&tensor);
         let right = match operand {
             Number::Int(right) if self != Operation::Divide => right,
             _ => {
                 let right = operand.to_f64();
-                let floats = elements.iter().map(|&left| self.float(left.into() as f64, right));
-                return Ok(Tensor::from_vec::<f64>(floats.collect(), tensor.shape()));
+                let float = |left: T| Ok(self.float(left.into() as f64, right));
+                return collected(&tensor, check, float);
             }
         };
         let widen = "convert the array to a wider type, or write the parameter as a float";
@@ -336,16 +339,12 @@ impl Operation {
         if T::try_from(right).is_err() {
             return Err(Error::node(format!("{right} does not fit in {name}")).hint(widen));
         }
-        let result: Result<Vec<T>> = elements
-            .iter()
-            .map(|&left| {
-                let result = self.exact(left.into(), right);
-                result
-                    .and_then(|result| T::try_from(result).ok())
-                    .ok_or_else(|| self.does_not_fit(left.into(), right, &name).hint(widen))
-            })
-            .collect();
-        Ok(Tensor::from_vec(result?, tensor.shape()))
+        collected(&tensor, check, |left: T| {
+            let result = self.exact(left.into(), right);
+            result
+                .and_then(|result| T::try_from(result).ok())
+                .ok_or_else(|| self.does_not_fit(left.into(), right, &name).hint(widen))
+        })
     }
 
     fn does_not_fit(self, left: i128, right: i128, what: &str) -> Error {
@@ -357,12 +356,23 @@ fn by_zero() -> Error {
     Error::node("division by zero")
 }
 
-/// The elements of a tensor of this type, copied where the memory is misaligned for them.
-fn elements<T: Element>(tensor: &Tensor) -> Cow<'_, [T]> {
-    match tensor.elements::<T>() {
-        Some(elements) => elements.into(),
-        None => tensor.bytes().chunks_exact(size_of::<T>()).map(pod_read_unaligned).collect(),
+/// Whether to go on.
+type Check<'a> = &'a dyn Fn() -> Result<()>;
+
+/// A tensor of the same shape with `f` of every element.
+fn collected<T: Element, U: Element>(
+    tensor: &Tensor,
+    check: Check,
+    f: impl Fn(T) -> Result<U>,
+) -> Result<Tensor> {
+    let mut out = room(tensor.len())?;
+    for part in tensor.bytes().chunks(Tensor::STRIDE * size_of::<T>()) {
+        for element in part.chunks_exact(size_of::<T>()) {
+            out.push(f(pod_read_unaligned(element))?);
+        }
+        check()?;
     }
+    Ok(Tensor::from_vec(out, tensor.shape()))
 }
 
 /// The float nearest to the true quotient; ties to even. Both numbers have at most 64 bits, and
@@ -417,6 +427,8 @@ mod tests {
     use super::*;
     use remotemedia_runtime::Buffer;
 
+    const GO: Check = &|| Ok(());
+
     fn int(number: i128) -> Number {
         Number::Int(number)
     }
@@ -453,14 +465,14 @@ mod tests {
     #[test]
     fn arrays_keep_their_type_and_never_wrap() {
         let bytes = Tensor::from_vec(vec![1u8, 200], &[2]);
-        let sum = Operation::Add.tensor(bytes.clone(), int(55)).unwrap();
+        let sum = Operation::Add.tensor(bytes.clone(), int(55), GO).unwrap();
         assert_eq!(sum, Tensor::from_vec(vec![56u8, 255], &[2]));
-        let error = Operation::Add.tensor(bytes.clone(), int(56)).unwrap_err();
+        let error = Operation::Add.tensor(bytes.clone(), int(56), GO).unwrap_err();
         assert_eq!(error.message, "200 + 56 does not fit in uint8");
-        let half = Operation::Divide.tensor(bytes.clone(), int(2)).unwrap();
+        let half = Operation::Divide.tensor(bytes.clone(), int(2), GO).unwrap();
         assert_eq!(half, Tensor::from_vec(vec![0.5, 100.0], &[2]));
         let halves = Tensor::new(DType { code: 2, bits: 16 }, &[1], Buffer::new(vec![0u8; 2]));
-        let error = Operation::Add.tensor(halves.unwrap(), int(1)).unwrap_err();
+        let error = Operation::Add.tensor(halves.unwrap(), int(1), GO).unwrap_err();
         assert_eq!(error.code, Code::Unsupported);
     }
 
@@ -468,10 +480,10 @@ mod tests {
     fn arrays_are_computed_in_place_only_for_the_last_reader() {
         let tensor = Tensor::from_vec(vec![1f32, 2.0], &[2]);
         let (address, shared) = (tensor.bytes().as_ptr(), tensor.clone());
-        let elsewhere = Operation::Add.tensor(tensor, int(1)).unwrap();
+        let elsewhere = Operation::Add.tensor(tensor, int(1), GO).unwrap();
         assert_ne!(elsewhere.bytes().as_ptr(), address);
         assert_eq!(shared, Tensor::from_vec(vec![1f32, 2.0], &[2]));
-        let in_place = Operation::Add.tensor(shared, int(1)).unwrap();
+        let in_place = Operation::Add.tensor(shared, int(1), GO).unwrap();
         assert_eq!(in_place.bytes().as_ptr(), address);
         assert_eq!(in_place, elsewhere);
     }
@@ -487,7 +499,7 @@ mod tests {
         let memory = Buffer::new(Shifted(vec![0x0500_0000, 0]));
         let tensor = Tensor::new(i32::DTYPE, &[2], memory).unwrap();
         assert!(tensor.elements::<i32>().is_none());
-        let sum = Operation::Add.tensor(tensor, int(1)).unwrap();
+        let sum = Operation::Add.tensor(tensor, int(1), GO).unwrap();
         assert_eq!(sum.shape(), [2]);
         assert_eq!(sum.elements::<i32>().map(|x| x[1]), Some(1));
     }

@@ -1,7 +1,9 @@
 //! Nodes that move values and do not look into them.
 
 use remotemedia_runtime::registry::About;
-use remotemedia_runtime::{AsyncNode, BoxFuture, Context, Instance, Node, NodeType, Result, Value};
+use remotemedia_runtime::{
+    AsyncNode, BoxFuture, Code, Context, Error, Instance, Limits, Node, NodeType, Result, Value,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -67,6 +69,12 @@ struct Buffer {
 
 impl Node for Buffer {
     fn process(&mut self, value: Value, cx: &mut Context) -> Result<()> {
+        // What it holds is walked recursively, so buffers behind buffers end somewhere.
+        let most = 2 * Limits::VALUE_DEPTH;
+        if value.depth() >= most {
+            let message = format!("the list would be nested deeper than {most} levels");
+            return Err(Error::new(Code::Limit, message));
+        }
         self.held.push(value);
         if self.held.len() >= self.size {
             cx.emit(Value::list(std::mem::take(&mut self.held)));

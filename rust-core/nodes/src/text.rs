@@ -1,5 +1,6 @@
 //! Nodes that work on text.
 
+use remotemedia_runtime::memory;
 use remotemedia_runtime::registry::About;
 use remotemedia_runtime::schema::did_you_mean;
 use remotemedia_runtime::{Context, Error, Instance, Node, NodeType, Result, Value};
@@ -124,8 +125,14 @@ impl Node for TextProcessor {
             return Err(Error::node(format!("takes text, got {}", text.kind())).hint(HINT));
         };
         let operations = chosen.as_ref().unwrap_or(&self.operations);
-        let results = Value::map(operations.iter().map(|op| (op.name(), op.apply(plain))));
-        cx.emit(Value::map([("text", text.clone()), ("results", results)]));
+        let mut results = Vec::new();
+        for operation in operations {
+            // A text grows to twice its room, and is copied once.
+            memory::expect(plain.len().saturating_mul(4))?;
+            results.push((operation.name(), operation.apply(plain)));
+            cx.check()?;
+        }
+        cx.emit(Value::map([("text", text.clone()), ("results", Value::map(results))]));
         Ok(())
     }
 }

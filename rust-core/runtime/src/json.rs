@@ -13,6 +13,7 @@
 
 use crate::error::{Code, Error, Problems, Result};
 use crate::limits::Limits;
+use crate::memory::{expect, no_memory};
 use crate::value::{Map, Value};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{self, Serialize, SerializeMap, Serializer};
@@ -86,7 +87,7 @@ impl<'c> Reader<'c> {
     fn new(children: &'c [Value], max_depth: usize, plain: bool) -> Self {
         Reader {
             children,
-            max_depth,
+            max_depth: max_depth.min(2 * Limits::VALUE_DEPTH),
             plain,
             doubled: RefCell::default(),
             fault: RefCell::default(),
@@ -96,14 +97,14 @@ impl<'c> Reader<'c> {
 
     fn read(&self, text: &[u8]) -> Result<Value> {
         let mut source = serde_json::Deserializer::from_slice(text);
+        // Sound since every list and map is counted before it is entered; with "$rm" around each
+        // object that makes at most twice `max_depth` levels of the text.
+        source.disable_recursion_limit();
         let seed = Seed { reader: self, path: &Path::Root, depth: 0, literal: false };
         let read = seed.deserialize(&mut source).and_then(|value| source.end().map(|()| value));
         let value = read.map_err(|e| {
             let fault = self.fault.borrow_mut().take();
-            fault.unwrap_or_else(|| match e.to_string().starts_with("recursion limit") {
-                true => self.too_deep(None),
-                false => Error::new(Code::Json, format!("the text is not JSON: {e}")),
-            })
+            fault.unwrap_or_else(|| Error::new(Code::Json, format!("the text is not JSON: {e}")))
         })?;
         if self.large.get()
             && let Some(digits) = large_integer(text)
@@ -122,15 +123,9 @@ impl<'c> Reader<'c> {
         E::custom("see fault")
     }
 
-    fn too_deep(&self, path: Option<&Path>) -> Error {
-        let error = Error::new(
-            Code::Limit,
-            format!("the JSON is nested deeper than {} levels", self.max_depth),
-        );
-        match path {
-            Some(path) => error.at(path.pointer()),
-            None => error,
-        }
+    fn too_deep(&self, path: &Path) -> Error {
+        let message = format!("the JSON is nested deeper than {} levels", self.max_depth);
+        Error::new(Code::Limit, message).at(path.pointer())
     }
 }
 
@@ -195,7 +190,7 @@ impl Seed<'_, '_> {
         if self.depth < self.reader.max_depth {
             Ok(())
         } else {
-            Err(self.reader.fail(self.reader.too_deep(Some(self.path))))
+            Err(self.reader.fail(self.reader.too_deep(self.path)))
         }
     }
 }
@@ -230,7 +225,8 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         Ok(Value::Float(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        expect(value.len()).map_err(|error| self.reader.fail(error))?;
         Ok(Value::text(value))
     }
 
@@ -312,7 +308,7 @@ impl<'de> Visitor<'de> for EscapeSeed<'_, '_> {
         };
         // The object that refers to it does not count as a level.
         if depth - 1 + child.depth() > reader.max_depth {
-            return Err(reader.fail(reader.too_deep(Some(path))));
+            return Err(reader.fail(reader.too_deep(path)));
         }
         Ok(child.clone())
     }
@@ -359,15 +355,34 @@ impl<'de> Visitor<'de> for EscapeSeed<'_, '_> {
 /// they are given, but not without end.
 pub fn write(value: &Value, children: &mut Vec<Value>) -> Result<Vec<u8>> {
     let found = RefCell::new(std::mem::take(children));
-    let mut text = Vec::with_capacity(64);
+    let mut text = Growing(Vec::with_capacity(64));
     let mut out = serde_json::Serializer::new(&mut text);
     let written = Writer { value, children: &found, depth: 0 }.serialize(&mut out);
     *children = found.into_inner();
-    written.map_err(|_| {
+    written.map_err(|error| {
+        if error.is_io() {
+            return no_memory(text.0.len());
+        }
         let depth = 2 * Limits::VALUE_DEPTH;
         Error::new(Code::Limit, format!("the result is nested deeper than {depth} levels"))
     })?;
-    Ok(text)
+    Ok(text.0)
+}
+
+/// Text that fails to grow where there is not enough memory.
+struct Growing(Vec<u8>);
+
+impl std::io::Write for Growing {
+    fn write(&mut self, more: &[u8]) -> std::io::Result<usize> {
+        // One more for the NUL that C gets.
+        self.0.try_reserve(more.len() + 1).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+        self.0.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -479,6 +494,20 @@ mod tests {
         round(Value::map([("$rm", inner.clone()), ("b", inner)]));
         round(Value::map([("$rm", Value::map([("a", Value::Null)]))]));
         round(Value::list(vec![Value::Bytes(Buffer::new(vec![1u8, 2])), Value::text("x")]));
+    }
+
+    #[test]
+    fn the_escape_is_no_level() {
+        let deep = |n: usize| {
+            let wrap = |inner, _| Value::map([("$rm", inner)]);
+            (0..n).fold(Value::Null, wrap)
+        };
+        round(deep(100));
+        let text = write(&deep(101), &mut Vec::new()).unwrap();
+        let error = parse(&text, &[], 100).unwrap_err();
+        assert_eq!((error.code, error.pointer.as_ref().unwrap().len()), (Code::Limit, 400));
+        let endless = r#"{"$rm":"#.repeat(100_000);
+        assert_eq!(read(&endless).unwrap_err().code, Code::Limit);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! locked does without.
 #![allow(unsafe_code)]
 
+use crate::error::{Code, Error, Result};
 use serde_json::{Value as Json, json};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::HashMap;
@@ -41,6 +42,33 @@ impl<T: bytemuck::Pod + Send + Sync> Storage for Vec<T> {
     }
 }
 
+/// What is said where there is not enough memory.
+pub fn no_memory(bytes: usize) -> Error {
+    Error::new(Code::Limit, format!("there is not enough memory for {bytes} bytes"))
+        .hint("give the data in parts, or have fewer of them at a time")
+}
+
+/// An empty vector with room for so many elements.
+///
+/// # Errors
+/// `RM_E_LIMIT` if there is not enough memory.
+pub fn room<T>(elements: usize) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    match room.try_reserve_exact(elements) {
+        Ok(()) => Ok(room),
+        Err(_) => Err(no_memory(elements.saturating_mul(size_of::<T>()))),
+    }
+}
+
+/// Asks whether so many bytes could be had, before something that takes them without asking: a
+/// library of others, or a text. Small amounts are not asked for.
+///
+/// # Errors
+/// `RM_E_LIMIT` if they could not.
+pub fn expect(bytes: usize) -> Result<()> {
+    if bytes < HUGE { Ok(()) } else { room::<u8>(bytes).map(drop) }
+}
+
 /// A shared run of bytes. Cloning and slicing share the memory.
 #[derive(Clone)]
 pub struct Buffer {
@@ -67,10 +95,13 @@ impl Buffer {
     }
 
     /// A copy of these bytes, aligned for every element type.
-    pub fn copy_of(bytes: &[u8]) -> Self {
-        let mut block = Block::new(bytes.len());
+    ///
+    /// # Errors
+    /// `RM_E_LIMIT` if there is not enough memory.
+    pub fn copy_of(bytes: &[u8]) -> Result<Self> {
+        let mut block = Block::try_new(bytes.len())?;
         block.bytes_mut().copy_from_slice(bytes);
-        Buffer::new(block)
+        Ok(Buffer::new(block))
     }
 
     /// The bytes.
@@ -107,18 +138,18 @@ unsafe impl Sync for Block {}
 impl Block {
     /// A block of this many bytes, aligned to 64.
     ///
-    /// # Panics
-    /// If no memory can have this size. Like every allocation it aborts if there is no memory.
-    pub fn new(len: usize) -> Self {
-        let layout = layout(len);
+    /// # Errors
+    /// `RM_E_LIMIT` if there is not enough memory.
+    pub fn try_new(len: usize) -> Result<Self> {
+        let layout = layout(len).ok_or_else(|| no_memory(len))?;
         if let Some(start) = POOL.take(layout) {
-            return Block { start, len, layout };
+            return Ok(Block { start, len, layout });
         }
         // SAFETY: the size of a layout made here is not 0.
         let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { std::alloc::handle_alloc_error(layout) };
+        let start = NonNull::new(start).ok_or_else(|| no_memory(len))?;
         advise(start, layout);
-        Block { start, len, layout }
+        Ok(Block { start, len, layout })
     }
 }
 
@@ -161,16 +192,16 @@ const HELD: usize = 256 << 20;
 const HUGE: usize = 2 << 20;
 
 /// The size class for this many bytes: the size itself below the pool's sizes, else the next of
-/// four steps between two powers of two.
-fn layout(len: usize) -> Layout {
+/// four steps between two powers of two. None if no memory can have it.
+fn layout(len: usize) -> Option<Layout> {
     let size = if len < POOLED {
         len.max(1)
     } else {
-        let step = (len.next_power_of_two() >> 3).max(64);
-        len.checked_next_multiple_of(step).expect("a size that memory can have")
+        let step = (len.checked_next_power_of_two()? >> 3).max(64);
+        len.checked_next_multiple_of(step)?
     };
     let align = if size >= HUGE { HUGE } else { 64 };
-    Layout::from_size_align(size, align).expect("a size that memory can have")
+    Layout::from_size_align(size, align).ok()
 }
 
 #[cfg(target_os = "linux")]
@@ -262,35 +293,44 @@ mod tests {
     #[test]
     fn size_classes_waste_a_quarter_at_most() {
         for len in (POOLED..20_000).chain([1 << 20, (1 << 20) + 1, 3_840_000, LARGEST]) {
-            let size = layout(len).size();
+            let size = layout(len).unwrap().size();
             assert!(size >= len && size <= len + len / 4, "{len}: {size}");
         }
-        assert_eq!(layout(0).size(), 1);
+        assert_eq!(layout(0).unwrap().size(), 1);
     }
 
     #[test]
     fn a_block_is_used_again() {
         // A size that no other test uses.
         let len = 777_777;
-        let mut block = Block::new(len);
+        let mut block = Block::try_new(len).unwrap();
         assert_eq!(block.bytes().len(), len);
         assert!(block.bytes().iter().all(|&byte| byte == 0));
         block.bytes_mut()[0] = 1;
         let address = block.bytes().as_ptr();
         drop(block);
-        let again = Block::new(len - 1);
+        let again = Block::try_new(len - 1).unwrap();
         assert_eq!((again.bytes().as_ptr(), again.bytes()[0]), (address, 1));
-        assert_ne!(Block::new(len).bytes().as_ptr(), address);
+        assert_ne!(Block::try_new(len).unwrap().bytes().as_ptr(), address);
     }
 
     #[test]
     fn only_the_last_reader_may_write() {
-        let mut buffer = Buffer::copy_of(&[1, 2, 3]);
+        let mut buffer = Buffer::copy_of(&[1, 2, 3]).unwrap();
         let other = buffer.clone();
         assert!(buffer.bytes_mut().is_none());
         drop(other);
         buffer.bytes_mut().unwrap()[0] = 9;
         assert_eq!(buffer.bytes(), [9, 2, 3]);
         assert!(buffer.bytes().as_ptr().addr().is_multiple_of(64));
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error() {
+        for len in [usize::MAX, isize::MAX as usize, 1 << 47] {
+            let Err(error) = Block::try_new(len) else { panic!("{len} bytes") };
+            assert_eq!((error.code, expect(len).unwrap_err().code), (Code::Limit, Code::Limit));
+        }
+        assert_eq!(room::<u64>(usize::MAX).unwrap_err().code, Code::Limit);
     }
 }

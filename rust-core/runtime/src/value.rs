@@ -4,7 +4,7 @@
 //! goes to several nodes is shared and not copied.
 
 use crate::error::{Code, Error, Result};
-use crate::memory::{Block, Buffer};
+use crate::memory::{Block, Buffer, room};
 use indexmap::IndexMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -247,32 +247,56 @@ impl Tensor {
     }
 
     /// A tensor in memory of the pool's, which holds anything until `fill` has overwritten it.
-    pub fn build<T: Element>(shape: &[i64], fill: impl FnOnce(&mut [T])) -> Self {
+    ///
+    /// # Errors
+    /// `RM_E_LIMIT` if there is not enough memory; what `fill` gives.
+    pub fn build<T: Element>(
+        shape: &[i64],
+        fill: impl FnOnce(&mut [T]) -> Result<()>,
+    ) -> Result<Self> {
         let elements: i64 = shape.iter().product();
-        let mut block = Block::new(elements as usize * size_of::<T>());
-        fill(bytemuck::cast_slice_mut(block.bytes_mut()));
-        let tensor = Tensor::new(T::DTYPE, shape, Buffer::new(block));
-        tensor.expect("the shape fits the elements")
+        let mut block = Block::try_new((elements as usize).saturating_mul(size_of::<T>()))?;
+        fill(bytemuck::cast_slice_mut(block.bytes_mut()))?;
+        Tensor::new(T::DTYPE, shape, Buffer::new(block))
     }
 
     /// The same tensor with `f` applied to every element: in place if nobody else reads it, else
-    /// in memory of the pool's.
+    /// in memory of the pool's. `check` is asked now and then whether to go on.
+    ///
+    /// # Errors
+    /// `RM_E_LIMIT` if there is not enough memory; what `check` gives.
     ///
     /// # Panics
     /// If the elements are not of this type: a bug of the caller.
-    pub fn map<T: Element>(mut self, f: impl Fn(T) -> T) -> Self {
+    pub fn map<T: Element>(
+        mut self,
+        check: &dyn Fn() -> Result<()>,
+        f: impl Fn(T) -> T,
+    ) -> Result<Self> {
         assert!(self.dtype == T::DTYPE, "the element type is known");
         if let Some(bytes) = self.buffer.bytes_mut()
             && let Ok(elements) = bytemuck::try_cast_slice_mut::<u8, T>(bytes)
         {
-            elements.iter_mut().for_each(|element| *element = f(*element));
-            return self;
+            for part in elements.chunks_mut(Tensor::STRIDE) {
+                part.iter_mut().for_each(|element| *element = f(*element));
+                check()?;
+            }
+            return Ok(self);
         }
-        let from = self.bytes().chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned);
+        let from = self.bytes().chunks(Tensor::STRIDE * size_of::<T>());
         Tensor::build(&self.shape, |to: &mut [T]| {
-            to.iter_mut().zip(from).for_each(|(to, from)| *to = f(from));
+            for (to, from) in to.chunks_mut(Tensor::STRIDE).zip(from) {
+                let from = from.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned);
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = f(from));
+                check()?;
+            }
+            Ok(())
         })
     }
+
+    /// Elements that a loop may handle before it asks whether to go on: a few milliseconds' work
+    /// at the most.
+    pub const STRIDE: usize = 1 << 18;
 
     /// The part `range` of the first dimension, without a copy.
     ///
@@ -415,20 +439,28 @@ impl Audio {
     }
 
     /// The samples as float32 in -1..1; int16 is divided by 32,768.
-    pub fn to_f32(&self) -> std::borrow::Cow<'_, [f32]> {
+    ///
+    /// # Errors
+    /// `RM_E_LIMIT` if they must be copied and there is not enough memory.
+    pub fn to_f32(&self) -> Result<std::borrow::Cow<'_, [f32]>> {
+        if let Some(samples) = self.samples.elements::<f32>() {
+            return Ok(samples.into());
+        }
         let scale = |sample: i16| f32::from(sample) / 32_768.0;
-        match (self.samples.elements::<f32>(), self.samples.elements::<i16>()) {
-            (Some(samples), _) => samples.into(),
-            (_, Some(samples)) => samples.iter().map(|&s| scale(s)).collect::<Vec<_>>().into(),
+        let bytes = self.samples.bytes();
+        let mut out = room(self.samples.len())?;
+        match self.samples.elements::<i16>() {
+            Some(samples) => out.extend(samples.iter().map(|&s| scale(s))),
             // Memory from outside may be misaligned for its type; then it is read bytewise.
-            (None, None) if self.samples.dtype == DType::F32 => {
-                let chunks = self.samples.bytes().chunks_exact(4);
-                chunks.map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect()
+            None if self.samples.dtype == DType::F32 => {
+                let read = |b: &[u8]| f32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
+                out.extend(bytes.chunks_exact(4).map(read));
             }
-            (None, None) => {
-                let chunks = self.samples.bytes().chunks_exact(2);
-                chunks.map(|b| scale(i16::from_ne_bytes([b[0], b[1]]))).collect()
+            None => {
+                let read = |b: &[u8]| scale(i16::from_ne_bytes([b[0], b[1]]));
+                out.extend(bytes.chunks_exact(2).map(read));
             }
         }
+        Ok(out.into())
     }
 }

@@ -25,8 +25,8 @@ pub fn audio_chunker() -> NodeType {
         name: "AudioChunker",
         summary: "Cuts each recording into chunks of chunk_size frames; the last may be shorter.",
         takes: "audio",
-        gives: "audio of the same type, channels and rate, each chunk with its own time; \
-                nothing for empty audio",
+        gives: "audio of the same type, channels and rate, each chunk with its own time if \
+                the recording has one; nothing for empty audio",
         heavy: true,
         example: json!({"params": {"chunk_size": 512}}),
     };

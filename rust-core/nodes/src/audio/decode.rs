@@ -21,16 +21,24 @@ use symphonia::default::{get_codecs, get_probe};
 const FORMATS: &str = "WAV, FLAC, MP3 and Ogg Vorbis are known, Opus and AAC are not; convert \
                        other formats first, for example with: ffmpeg -i INPUT OUTPUT.flac";
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Clone, Deserialize, JsonSchema)]
 struct Params {
     /// The longest recording to decode, in seconds. A small file can hold hours of silence.
     #[serde(default = "default_max_seconds")]
     #[schemars(range(min = 1, max = 360_000))]
     max_seconds: u32,
+    /// The most memory that the samples may take, in megabytes; a sample of float32 has 4 bytes.
+    #[serde(default = "default_max_megabytes")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    max_megabytes: u32,
 }
 
 fn default_max_seconds() -> u32 {
     36_000
+}
+
+fn default_max_megabytes() -> u32 {
+    4096
 }
 
 /// `AudioDecode`: decodes WAV (PCM of 8 to 32 bits, float, A-law, mu-law), FLAC, MP3 and Ogg
@@ -42,7 +50,8 @@ fn default_max_seconds() -> u32 {
 ///
 /// # Errors
 /// `RM_E_IO` if a file cannot be opened or read; `RM_E_NODE` for empty data, an unknown format or
-/// codec, and data of which nothing can be decoded; `RM_E_LIMIT` beyond `max_seconds`.
+/// codec, and data of which nothing can be decoded; `RM_E_LIMIT` beyond `max_seconds` or
+/// `max_megabytes`.
 pub fn audio_decode() -> NodeType {
     let about = About {
         name: "AudioDecode",
@@ -52,14 +61,10 @@ pub fn audio_decode() -> NodeType {
         heavy: true,
         example: json!({"params": {"max_seconds": 3600}}),
     };
-    NodeType::new::<Params>(about, |params| {
-        Instance::new(Decode { max_seconds: params.max_seconds })
-    })
+    NodeType::new::<Params>(about, |params| Instance::new(Decode(params.clone())))
 }
 
-struct Decode {
-    max_seconds: u32,
-}
+struct Decode(Params);
 
 impl Node for Decode {
     fn process(&mut self, value: Value, cx: &mut Context) -> Result<()> {
@@ -74,12 +79,11 @@ impl Node for Decode {
                     .hint("give the path of a file as text, or the content of a file as bytes"));
             }
         };
-        let decoded =
-            catch_unwind(AssertUnwindSafe(|| decode(&name, source, self.max_seconds, cx)))
-                .unwrap_or_else(|_| {
-                    Err(Error::node(format!("{name}: the decoder failed on this data"))
-                        .hint("the file is probably damaged"))
-                });
+        let decoded = catch_unwind(AssertUnwindSafe(|| decode(&name, source, &self.0, cx)))
+            .unwrap_or_else(|_| {
+                Err(Error::node(format!("{name}: the decoder failed on this data"))
+                    .hint("the file is probably damaged"))
+            });
         cx.emit(decoded?);
         Ok(())
     }
@@ -130,7 +134,7 @@ fn failed(name: &str, failure: &Failure) -> Error {
 fn decode(
     name: &str,
     source: Box<dyn MediaSource>,
-    max_seconds: u32,
+    params: &Params,
     cx: &Context,
 ) -> Result<Value> {
     let bytes = source.byte_len().unwrap_or(0);
@@ -144,12 +148,15 @@ fn decode(
         .map_err(|e| failed(name, &e))?;
     let mut track = Track::of(name, &*reader)?;
     let (rate, channels) = (track.rate, track.channels);
+    let Params { max_seconds, max_megabytes } = *params;
     let most = u64::from(max_seconds).saturating_mul(u64::from(rate)) as usize;
+    let most_samples = (u64::from(max_megabytes) * 1_000_000 / size_of::<f32>() as u64) as usize;
 
     // What the header promises is worth as much memory as the file can hold, and no more. It is
     // only a wish: what is needed is reserved as it comes.
     let (promised, plausible) = (track.frames, bytes.saturating_mul(32));
     let wish = promised.min(most as u64).saturating_mul(channels as u64).min(plausible);
+    let wish = wish.min(most_samples as u64);
     let mut samples: Vec<f32> = Vec::new();
     let _ = samples.try_reserve_exact(usize::try_from(wish).unwrap_or(0));
     let (mut damaged, mut last) = (0_u64, None);
@@ -207,6 +214,12 @@ fn decode(
                 format!("{name}: longer than {max_seconds} seconds"),
             )
             .hint("raise max_seconds, or split the file"));
+        }
+        if at + more > most_samples {
+            let message = format!("{name}: its samples take more than {max_megabytes} MB");
+            return Err(
+                Error::new(Code::Limit, message).hint("raise max_megabytes, or split the file")
+            );
         }
         samples.try_reserve(more).map_err(|_| {
             Error::new(Code::Limit, format!("{name}: there is no memory for more samples"))

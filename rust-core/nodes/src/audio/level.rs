@@ -50,7 +50,7 @@ struct Level(Params);
 impl Node for Level {
     fn process(&mut self, value: Value, cx: &mut Context) -> Result<()> {
         let audio = value.as_audio()?;
-        let samples = audio.to_f32();
+        let samples = audio.to_f32()?;
         check_finite(&samples, audio.channels())?;
         let (mut sum, mut peak) = (0.0_f64, 0.0_f32);
         for part in samples.chunks(STRIDE) {

@@ -4,7 +4,7 @@
 //! nothing between items: each item is a recording of its own, and the same item gives the same
 //! result wherever it stands in the input.
 
-use remotemedia_runtime::{Audio, Code, Error, Result, Tensor, Value};
+use remotemedia_runtime::{Audio, Error, Result, Tensor, Value};
 use std::sync::Arc;
 
 mod chunk;
@@ -51,19 +51,6 @@ fn slice(audio: &Audio, from: usize, to: usize) -> Result<Value> {
     let samples = audio.samples().slice(from..to);
     let part = Audio::new(samples, audio.sample_rate(), pts_at(audio, from))?;
     Ok(Value::Audio(Arc::new(part)))
-}
-
-/// Room for so many float32 samples.
-///
-/// # Errors
-/// `RM_E_LIMIT` if there is no memory for them.
-fn room(samples: usize) -> Result<Vec<f32>> {
-    let mut room = Vec::new();
-    room.try_reserve_exact(samples).map_err(|_| {
-        Error::new(Code::Limit, format!("there is no memory for {samples} samples"))
-            .hint("give the recording in parts")
-    })?;
-    Ok(room)
 }
 
 /// Refuses NaN and the infinities, which would spread over everything around them.

@@ -1,6 +1,7 @@
 //! `AudioResample`: changes the sample rate.
 
-use super::{audio, check_finite, room};
+use super::{audio, check_finite};
+use remotemedia_runtime::memory::{expect, room};
 use remotemedia_runtime::registry::About;
 use remotemedia_runtime::{Audio, Code, Context, Error, Instance, Node, NodeType, Result, Value};
 use rubato::audioadapter_buffers::direct::SequentialSlice;
@@ -115,15 +116,17 @@ pub(super) fn resample(
     cx: &Context,
 ) -> Result<Vec<f32>> {
     let (from, channels) = (source.sample_rate(), source.channels());
-    let samples = source.to_f32();
+    let samples = source.to_f32()?;
     check_finite(&samples, channels)?;
     let average =
         |frame: &[f32]| (frame.iter().map(|&s| f64::from(s)).sum::<f64>() / channels as f64) as f32;
     if from == to {
-        return Ok(match mix {
-            true => samples.chunks_exact(channels).map(average).collect(),
-            false => samples.into_owned(),
-        });
+        let mut out = room(if mix { source.frames() } else { samples.len() })?;
+        match mix {
+            true => out.extend(samples.chunks_exact(channels).map(average)),
+            false => out.extend_from_slice(&samples),
+        }
+        return Ok(out);
     }
     let mut fitting = cached.take().filter(|r| r.key == (from, to, quality));
     let resampler = match &mut fitting {
@@ -185,6 +188,8 @@ impl Resampler {
         let period = lower / gcd(lower, higher);
         let blocks = least.div_ceil(period as usize).next_multiple_of(2);
         let input = from as usize / gcd(lower, higher) as usize * blocks;
+        // About 270 bytes for each sample of the longer block: 400 MB for the longest.
+        expect(input.max((input as u64 * u64::from(to) / u64::from(from)) as usize) * 300)?;
         let fft = Fft::new_custom(from as usize, to as usize, input, 1, 1, window, FixedSync::Both)
             .map_err(|e| Error::node(format!("{from} Hz to {to} Hz: {e}")))?;
         let (input, output) = (vec![0.0; fft.fft_size_in()], vec![0.0; fft.fft_size_out()]);

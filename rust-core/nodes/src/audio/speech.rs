@@ -20,6 +20,7 @@
 use super::resample::{Quality, Resampler, resample};
 use super::slice;
 use earshot::Detector;
+use remotemedia_runtime::memory::room;
 use remotemedia_runtime::registry::About;
 use remotemedia_runtime::{Context, Instance, Node, NodeType, Result, Value};
 use schemars::JsonSchema;
@@ -86,7 +87,8 @@ pub fn voice_activity() -> NodeType {
         takes: "audio",
         gives: "{duration, speech_duration, segments: [{start, end}]}, in seconds from the start \
                 of the recording; with include_audio each segment has its audio, at the \
-                recording's own rate, type and channels",
+                recording's own rate, type and channels, with its own time if the recording has \
+                one",
         heavy: true,
         example: json!({"params": {"threshold": 0.5, "min_silence_ms": 200}}),
     };
@@ -112,7 +114,7 @@ impl Node for VoiceActivity {
         let audio = value.as_audio()?;
         let mono = resample(audio, RATE, Quality::High, true, &mut self.resampler, cx)?;
         self.detector.reset();
-        let mut scores = Vec::with_capacity(mono.len().div_ceil(FRAME));
+        let mut scores = room(mono.len().div_ceil(FRAME))?;
         for frame in mono.chunks(FRAME) {
             cx.check()?;
             let mut whole = [0.0; FRAME];
@@ -122,7 +124,11 @@ impl Node for VoiceActivity {
             scores.push(self.detector.predict_f32(&whole));
         }
 
-        let seconds = |frames: usize| frames as f64 / f64::from(audio.sample_rate());
+        // In whole microseconds, rounded to nearest.
+        let seconds = |frames: usize| {
+            let rate = u128::from(audio.sample_rate());
+            ((frames as u128 * 1_000_000 + rate / 2) / rate) as f64 / 1e6
+        };
         let own = |at: usize| {
             let exact = at as u128 * u128::from(audio.sample_rate()) / u128::from(RATE);
             (exact as usize).min(audio.frames())
