@@ -11,7 +11,7 @@
 #![allow(unsafe_code)]
 
 use serde_json::{Value as Json, json};
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::alloc::{Layout, alloc, dealloc};
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
@@ -115,9 +115,12 @@ impl Block {
             return Block { start, len, layout };
         }
         // SAFETY: the size of a layout made here is not 0.
-        let start = unsafe { alloc_zeroed(layout) };
+        let start = unsafe { alloc(layout) };
         let Some(start) = NonNull::new(start) else { std::alloc::handle_alloc_error(layout) };
+        // Before the first write, which settles how large the pages are.
         advise(start, layout);
+        // SAFETY: it was allocated with this size.
+        unsafe { start.write_bytes(0, layout.size()) };
         Block { start, len, layout }
     }
 }
