@@ -56,9 +56,8 @@ wheels: .venv/dev ## one wheel file under every Python on this machine
 	@echo; echo 'One wheel, every Python'
 	@$(BIN)/python tests/wheel_matrix.py dist/*.whl
 
-bench: .venv/dev ## the benchmarks
-	@! compgen -G 'rust-core/*/benches' >/dev/null || (cd rust-core && cargo bench --benches --locked)
-	@for file in benchmarks/*.py; do echo; echo "$$file"; $(BIN)/python "$$file" || exit; done
+bench: .venv/peers ## the benchmarks, side by side with others, into build/bench.md
+	@$(BIN)/python benchmarks/compare.py
 
 header: ## write include/ and the node catalogue anew
 	@cd rust-core && cargo run --quiet --package remotemedia-header
@@ -94,4 +93,11 @@ build/wheel: .venv/bin/python $(SOURCES)
 .venv/dev: .venv/installed
 	@tools/debian-packages gcc g++ binutils valgrind pypy3 pypy3-venv
 	@$(STAGE) 'Installing the test tools' bash -c '$(BIN)/pip install "$$(echo dist/*.whl)[dev]"'
+	@touch $@
+
+# What benchmarks compare with. What cannot be installed is named, and left out.
+.venv/peers: .venv/dev $(wildcard benchmarks/requirements*.txt benchmarks/install.py)
+	@tools/debian-packages python3-gi python3-venv gir1.2-gstreamer-1.0 \
+	  gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base || true
+	@$(BIN)/python benchmarks/install.py
 	@touch $@

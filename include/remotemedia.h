@@ -271,15 +271,17 @@ typedef struct rm_output {
   uint32_t struct_size;
   /* RM_ESCAPED or 0. */
   uint32_t flags;
-  /* The outputs, a list, in the format of the input. */
+  /* The outputs, a list, in the format of the input; of RM_MARSHAL_PLAIN in RM_MARSHAL. */
   const char *text;
   /* Length of `text` in bytes. */
   size_t len;
-  /* The values that the text refers to. */
+  /* The values that the text refers to, each as large as its struct_size says. */
   const struct rm_view *parts;
   /* How many. */
   size_t part_count;
 } rm_output;
+/* What is there before a run has given anything. */
+#define rm_output_NOTHING (rm_output){ .struct_size = (uint32_t)(size_of){  }, .flags = 0, .text = (null){  }, .len = 0, .parts = (null){  }, .part_count = 0 }
 
 /*
  One event. Fields are only ever added at the end; types that you do not know are to be ignored,
@@ -479,8 +481,9 @@ rm_status rm_run_start(const struct rm_pipeline *pipeline,
  rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are:
  for hosts to which every call and every object costs.
 
- `kind` is RM_JSON or RM_MARSHAL, the format of `text`, which holds the input as for
- rm_pipeline_run; `parts` are views of the bytes, tensors and audio that it refers to by index.
+ `kind` is RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of `text`, which holds the input
+ as for rm_pipeline_run; `parts` are views, all as large as the struct_size of the first says, of
+ the bytes, tensors and audio that it refers to by index.
  Parts that are C-contiguous and aligned are used where they are: the memory must stay as it is
  until the run is freed, and so must results of the run that may refer to it.
 

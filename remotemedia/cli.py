@@ -89,7 +89,10 @@ class _Parser(argparse.ArgumentParser):
 
     _inside = False
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    # One signature for the two overloads of the base.
+    def parse_known_args(  # pyright: ignore
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
         if self._inside:
             return super().parse_known_args(args, namespace)
         self._inside = True

@@ -292,10 +292,14 @@ def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
             "convert it with .astype, for example to float32",
         )
     dtype = (code, view.itemsize * 8)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and type(value) is numpy.ndarray and value.dtype.isbuiltin == 1:
-        _codes.setdefault(numpy.ndarray, {})[value.dtype] = dtype
+    _remember(value, dtype)
     return Part("tensor", memory, dtype, view.shape)
+
+
+def _remember(array: Any, dtype: tuple[int, int]) -> None:
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and type(array) is numpy.ndarray and array.dtype.isbuiltin == 1:
+        _codes.setdefault(numpy.ndarray, {})[array.dtype] = dtype
 
 
 #: The element types of NumPy's that were met, in DLPack's codes; by the class of its arrays, as

@@ -519,6 +519,8 @@ class _Run:
         self, library: _Library, pipeline: Any, value: Any, timeout_ms: int, slice_us: int
     ) -> None:
         self._library = library
+        #: The place of the rm_run; nothing once it is closed.
+        self._slot: Any = None
         #: What the input is made of: its memory is used where it is.
         self._keep: Any = None
         self._report: Optional[dict[str, Any]] = None
@@ -609,8 +611,7 @@ class _Run:
 
     def close(self) -> None:
         """Ends the run now rather than with the last reference."""
-        slot, self._slot = self._slot, None
-        del slot
+        self._slot = None
 
 
 def prepare(manifest: Manifest) -> Prepared:

@@ -120,7 +120,7 @@ def test_forks_without_a_sanitizer(build: Callable[..., Path]) -> None:
     keeps_its_promises("fork", run(build("tests/c/fork.c")))
 
 
-@pytest.mark.parametrize("name", ["data", "run"])
+@pytest.mark.parametrize("name", ["call", "data", "run"])
 def test_promises_under_valgrind(name: str, build: Callable[..., Path]) -> None:
     """The third witness: it also sees reads of uninitialised memory, in Rust as well."""
     valgrind = shutil.which("valgrind")
@@ -146,6 +146,13 @@ def manifest_of(case: dict[str, Any]) -> bytes:
     if "repeat" in case:
         before, what, times, after = case["repeat"]
         return (before + what * times + after).encode()
+    if "build" in case:
+        return "".join(
+            part
+            if isinstance(part, str)
+            else ",".join(part[0].replace("#", f"{n:05}") for n in range(part[1]))
+            for part in case["build"]
+        ).encode()
     return (case["text"] if "text" in case else json.dumps(case["manifest"])).encode()
 
 

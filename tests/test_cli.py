@@ -72,8 +72,11 @@ def test_audio_goes_to_wav_files(clip: str, tmp_path: Path, capsys: Captured) ->
     (line,) = lines(capsys.readouterr().out)
     about = line["value"]
     assert about == {
-        "file": str(folder / "de_code_0_0.wav"), "frames": 47840, "channels": 1, "sample_rate": 16000,
-    }  # fmt: skip
+        "file": str(folder / "de_code_0_0.wav"),
+        "frames": 47840,
+        "channels": 1,
+        "sample_rate": 16000,
+    }
     ours, rate = soundfile.read(about["file"], dtype="float32")
     theirs, _ = soundfile.read(clip, dtype="float32")
     assert rate == 16000 and (ours == theirs).all()

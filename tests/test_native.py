@@ -173,7 +173,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind() -> None:
 
         armed = False
         signal.signal(signal.SIGALRM, handler)
-        prepared = native.prepare(%r)
+        prepared = native.prepare(MANIFEST)
         prepared.run([1, b"x"])
         deadline = time.monotonic() + 3
         stops = 0
@@ -190,12 +190,10 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind() -> None:
         left = native.handles()
         assert stops > 100, stops
         print({name: count for name, count in left.items() if count > 1})
-    """ % json.dumps(ADD_5).replace("Calculator", "PassThrough").replace(
-        '{"operation": "add", "operand": 5}', "{}"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
-    )
+    """
+    chain = json.dumps(manifest("PassThrough", "PassThrough", "PassThrough"))
+    code = textwrap.dedent(code).replace("MANIFEST", repr(chain))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("{}\n", "")
 
 

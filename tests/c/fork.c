@@ -69,6 +69,10 @@ static void use_and_free(void *argument) {
     CHECK(out == NULL);
     FAILS(RM_E_FORKED, rm_pipeline_info(all->pipeline, &out, &error));
     FAILS(RM_E_FORKED, rm_run_start(all->pipeline, NULL, -1, &run, &error));
+    rm_output output = {.struct_size = sizeof output};
+    FAILS(RM_E_FORKED, rm_pipeline_call(all->pipeline, RM_JSON, TEXT("[]"), NULL, 0, -1, -1,
+                                        &output, &run, &error));
+    CHECK(run == NULL);
     FAILS(RM_E_FORKED, rm_run_wait(all->run, -1, &out, NULL, &error));
     rm_status told = rm_run_report(all->run, &out, NULL);
     CHECK(told == RM_OK || told == RM_E_BUSY); /* the latter if it was at work in a thread */
@@ -82,6 +86,7 @@ static void use_and_free(void *argument) {
     FAILS(RM_E_FORKED, rm_set_log(rm_queue_log, all->queue, 5, &error));
     CHECK(rm_error_code(all->failure) == RM_E_FORKED);
     CHECK(rm_data_retain(all->input) == NULL);
+    CHECK(rm_queue_pending(all->queue) == NULL);
     rm_run_cancel(all->run);
     rm_queue_log(all->queue, 1, TEXT("host"), TEXT("nowhere"));
     run_something(NULL);

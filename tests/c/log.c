@@ -132,6 +132,39 @@ static void what_nobody_fetches_is_dropped_and_counted(void) {
     rm_queue_free(queue);
 }
 
+static void what_waits_is_counted(void) {
+    rm_queue *queue = queue_new();
+    const volatile uint32_t *pending = rm_queue_pending(queue);
+    CHECK(pending != NULL && *pending == 0);
+    CHECK(rm_queue_pending(queue) == pending);
+    OK(rm_set_log(rm_queue_log, queue, RM_LOG_ERROR, &error));
+    provoke();
+    CHECK(*pending == 1);
+    OK(rm_set_log(NULL, NULL, 0, &error));
+    provoke();
+    put(queue, "a");
+    put(queue, "b");
+    CHECK(*pending == 3);
+
+    rm_event events[2] = {{.struct_size = sizeof *events}};
+    uint32_t count = 0;
+    OK(rm_queue_next(queue, 0, events, 2, &count, &error));
+    CHECK(count == 2 && *pending == 1);
+    CHECK(says(events[0].data, "another kind") && says(events[1].data, "\"a\""));
+    FAILS(RM_E_ARGUMENT, rm_queue_next(queue, 0, events, 0, &count, &error));
+    CHECK(*pending == 1);
+    OK(rm_queue_next(queue, 0, events, 2, &count, &error));
+    CHECK(count == 1 && *pending == 0);
+    rm_data_free(events[0].data);
+    AGAIN(rm_queue_next(queue, 0, events, 2, &count, &error));
+    CHECK(*pending == 0);
+    for (int i = 0; i < 1500; i++)
+        put(queue, "many");
+    CHECK(*pending == 1000); /* without those that were dropped */
+    rm_queue_free(queue);
+    CHECK(rm_queue_pending(NULL) == NULL);
+}
+
 static void null_is_refused_and_outs_are_null(void) {
     rm_queue *queue = queue_new();
     rm_event event = {.struct_size = sizeof event};
@@ -210,12 +243,33 @@ static void who_waits_is_woken(void) {
     OK(rm_set_log(NULL, NULL, 0, &error));
 }
 
+static void *put_later(void *queue) {
+    pause_ms(20);
+    put(queue, "later");
+    return NULL;
+}
+
+static void who_reads_the_count_sees_what_others_put(void) {
+    rm_queue *queue = queue_new();
+    const volatile uint32_t *pending = rm_queue_pending(queue);
+    pthread_t putting = begin(put_later, queue);
+    double start = seconds();
+    while (*pending == 0 && seconds() - start < 30)
+        pause_ms(1);
+    CHECK(*pending == 1);
+    join(putting);
+    next_is(queue, "{\"level\":3,\"target\":\"host\",\"message\":\"later\",\"dropped\":0}");
+    CHECK(*pending == 0);
+    rm_queue_free(queue);
+}
+
 static void other_objects_are_told_apart(void) {
     rm_data *data = json("1");
     rm_event event = {.struct_size = sizeof event};
     uint32_t count = 7;
     FAILS(RM_E_ARGUMENT, rm_queue_next((rm_queue *)data, 0, &event, 1, &count, &error));
     rm_queue_log(data, 1, TEXT("host"), TEXT("nowhere"));
+    CHECK(rm_queue_pending((rm_queue *)data) == NULL);
     rm_queue_free((rm_queue *)data);
     CHECK(gives(data, "1"));
 }
@@ -227,9 +281,11 @@ int main(void) {
     RUN(a_queue_gets_them_and_is_kept_alive);
     RUN(events_come_in_order_many_at_a_time);
     RUN(what_nobody_fetches_is_dropped_and_counted);
+    RUN(what_waits_is_counted);
     RUN(null_is_refused_and_outs_are_null);
     RUN(structs_state_their_size);
     RUN(who_waits_is_woken);
+    RUN(who_reads_the_count_sees_what_others_put);
     RUN(other_objects_are_told_apart);
     return 0;
 }

@@ -347,11 +347,11 @@ pub struct rm_output {
     pub struct_size: u32,
     /// RM_ESCAPED or 0.
     pub flags: u32,
-    /// The outputs, a list, in the format of the input.
+    /// The outputs, a list, in the format of the input; of RM_MARSHAL_PLAIN in RM_MARSHAL.
     pub text: *const c_char,
     /// Length of `text` in bytes.
     pub len: usize,
-    /// The values that the text refers to.
+    /// The values that the text refers to, each as large as its struct_size says.
     pub parts: *const rm_view,
     /// How many.
     pub part_count: usize,
@@ -360,6 +360,8 @@ pub struct rm_output {
 /// What an [`rm_output`] points to.
 pub(crate) struct Output {
     text: Vec<u8>,
+    /// Without the NUL that JSON has behind it.
+    len: usize,
     escaped: bool,
     views: Vec<rm_view>,
     /// What the views point to.
@@ -371,13 +373,29 @@ unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
 
+impl rm_output {
+    /// What is there before a run has given anything.
+    pub const NOTHING: rm_output = rm_output {
+        struct_size: size_of::<rm_output>() as u32,
+        flags: 0,
+        text: null(),
+        len: 0,
+        parts: null(),
+        part_count: 0,
+    };
+}
+
 impl Output {
     pub fn new(outputs: Value, kind: u32) -> Result<Self> {
         let mut parts = Vec::new();
-        let (text, escaped) = match kind {
+        let (mut text, escaped) = match kind {
             RM_MARSHAL | RM_MARSHAL_PLAIN => marshal::write(&outputs, &mut parts)?,
             _ => (json::write(&outputs, &mut parts)?, true),
         };
+        let len = text.len();
+        if kind == RM_JSON {
+            text.push(0);
+        }
         // From here on the parts have no other reader than each other, unless the host has.
         drop(outputs);
         let mut values: Vec<_> = parts
@@ -394,7 +412,7 @@ impl Output {
             json_len: json.len() - 1,
             ..describe_memory(value, strides)
         });
-        Ok(Output { text, escaped, views: views.collect(), _values: values })
+        Ok(Output { text, len, escaped, views: views.collect(), _values: values })
     }
 
     pub fn describe(&self) -> rm_output {
@@ -402,7 +420,7 @@ impl Output {
             struct_size: size_of::<rm_output>() as u32,
             flags: if self.escaped { RM_ESCAPED } else { 0 },
             text: self.text.as_ptr().cast(),
-            len: self.text.len(),
+            len: self.len,
             parts: self.views.as_ptr(),
             part_count: self.views.len(),
         }
@@ -428,12 +446,19 @@ pub(crate) unsafe fn input(
     text: &[u8],
     parts: *const rm_view,
     part_count: u32,
+    max_depth: usize,
 ) -> Result<Value> {
     let mut values = Vec::with_capacity(part_count as usize);
+    let size = match part_count {
+        0 => 0,
+        // A newer host's views are larger.
+        // SAFETY: by contract there is a first one, and the size comes first in it.
+        _ => (unsafe { (*parts).struct_size }) as usize,
+    };
     for index in 0..part_count as usize {
         // SAFETY: by contract.
         let value = unsafe {
-            let view = read_view(parts.add(index))?;
+            let view = read_view(parts.byte_add(index * size))?;
             if !matches!(view.kind, RM_BYTES | RM_TENSOR | RM_AUDIO) {
                 return Err(Error::new(Code::Argument, "a part is bytes, a tensor or audio"));
             }
@@ -443,7 +468,7 @@ pub(crate) unsafe fn input(
     }
     // The batch, and a map of batches, are not levels of the user's.
     let outer = if matches!(text.trim_ascii_start().first(), Some(b'{')) { 2 } else { 1 };
-    let depth = Limits::VALUE_DEPTH + outer;
+    let depth = max_depth + outer;
     match kind {
         RM_JSON => json::parse(text, &values, depth),
         RM_MARSHAL => marshal::read(text, Some(&values), depth),

@@ -18,7 +18,7 @@ fn refuse(why: impl Into<String>) -> Error {
 
 /// Reads a value; `parts` are what its references mean. Without them no dict is special.
 pub fn read(bytes: &[u8], parts: Option<&[Value]>, max_depth: usize) -> Result<Value> {
-    let mut reader = Reader { rest: bytes, parts };
+    let mut reader = Reader { rest: bytes, parts, entries: bytes.len() };
     let value = reader.value(max_depth, false)?;
     match reader.rest.is_empty() {
         true => Ok(value),
@@ -29,6 +29,8 @@ pub fn read(bytes: &[u8], parts: Option<&[Value]>, max_depth: usize) -> Result<V
 struct Reader<'a> {
     rest: &'a [u8],
     parts: Option<&'a [Value]>,
+    /// How many entries there may still be in lists: no more than there are bytes.
+    entries: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -49,7 +51,6 @@ impl<'a> Reader<'a> {
 
     fn count(&mut self) -> Result<usize> {
         let count = u32::from_le_bytes(self.array()?) as usize;
-        // Every entry has at least a byte, so a count cannot make us allocate more than came.
         match count <= self.rest.len() {
             true => Ok(count),
             false => Err(refuse("the marshalled value ends too early")),
@@ -82,6 +83,12 @@ impl<'a> Reader<'a> {
             b'[' | b'(' => {
                 let depth = below()?;
                 let count = self.count()?;
+                // Every entry has a byte of its own, so counts cannot make us allocate more than
+                // came, however they are nested.
+                self.entries = self
+                    .entries
+                    .checked_sub(count)
+                    .ok_or_else(|| refuse("the marshalled value ends too early"))?;
                 let mut items = Vec::with_capacity(count);
                 for _ in 0..count {
                     items.push(self.value(depth, false)?);
@@ -104,6 +111,9 @@ impl<'a> Reader<'a> {
         }
         for place in 0..count.unsigned_abs() {
             let digit = i128::from(u16::from_le_bytes(self.array()?));
+            if digit > 0x7fff {
+                return Err(refuse("a digit of an integer has more than 15 bits"));
+            }
             number |= digit << (15 * place);
         }
         let number = if count < 0 { -number } else { number };
@@ -130,7 +140,10 @@ impl<'a> Reader<'a> {
                 };
             }
             let value = self.value(depth, false)?;
-            map.insert(key, value);
+            if let (at, Some(_)) = map.insert_full(key, value) {
+                let key = map.get_index(at).map_or("", |(key, _)| key);
+                return Err(refuse(format!("the key {key:?} stands twice in one dict")));
+            }
         }
     }
 
@@ -313,10 +326,17 @@ mod tests {
             b"{u\x03\0\0\0$rmi\0\0\0\0",
             b"{u\x03\0\0\0$rmi\0\0\0\x000",
             b"NN",
+            b"l\x01\0\0\0\0\x80",
+            b"{u\x01\0\0\0aNu\x01\0\0\0aN0",
+            b"{u\x01\0\0\0aNu\x03\0\0\0$rmi\0\0\0\x000",
+            b"{u\x03\0\0\0$rmi\xff\xff\xff\xff0",
             b"u\x03\0\0\0\xed\xa0\x80",
         ] {
             assert!(read(bytes, Some(&[]), 100).is_err(), "{bytes:?}");
         }
+        // A hundred lists within each other, each of which claims all the bytes that there are.
+        let greedy = [b"[\0\0\0\x01".repeat(90), vec![b'N'; 1 << 24]].concat();
+        assert!(read(&greedy, Some(&[]), 100).is_err());
         let deep = [b"[\x01\0\0\0".repeat(101), b"N".to_vec()].concat();
         assert_eq!(read(&deep, Some(&[]), 100).unwrap_err().code, Code::Limit);
     }

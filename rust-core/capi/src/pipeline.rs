@@ -31,6 +31,13 @@ unsafe impl Handle for rm_pipeline {
     const KIND: Kind = Kind::Pipeline;
 }
 
+impl rm_pipeline {
+    /// How deep an item of the input may be nested.
+    pub(crate) fn value_depth(&self) -> usize {
+        self.runtime.runtime().limits().value_depth.min(Limits::VALUE_DEPTH)
+    }
+}
+
 fn load(runtime: Arc<rm_runtime>, manifest: &[u8]) -> Result<Arc<rm_pipeline>> {
     runtime.check_open()?;
     let plan = runtime.runtime().load(manifest)?;
@@ -151,7 +158,9 @@ pub extern "C" fn rm_run_manifest(
         let input = match input {
             "" => Value::list(Vec::new()),
             // SAFETY: there are no parts.
-            text => unsafe { data::input(RM_JSON, text.as_bytes(), null(), 0)? },
+            text => unsafe {
+                data::input(RM_JSON, text.as_bytes(), null(), 0, pipeline.value_depth())?
+            },
         };
         run(&pipeline, &input, -1, result, report)
     })
@@ -182,7 +191,7 @@ pub(crate) unsafe fn input_value(input: *const rm_data, pipeline: &rm_pipeline) 
     // SAFETY: by contract.
     let value = unsafe { borrow(input)? }.value();
     // A node may nest what it is given, so a result may be too deep to go in again.
-    let most = pipeline.runtime.runtime().limits().value_depth.min(Limits::VALUE_DEPTH);
+    let most = pipeline.value_depth();
     let around = if matches!(value, Value::Map(_)) { 2 } else { 1 };
     if value.depth() > most + around {
         let message = format!("an item of the input is nested deeper than {most} levels");

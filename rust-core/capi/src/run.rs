@@ -120,8 +120,9 @@ pub extern "C" fn rm_run_start(
 /// rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are:
 /// for hosts to which every call and every object costs.
 ///
-/// `kind` is RM_JSON or RM_MARSHAL, the format of `text`, which holds the input as for
-/// rm_pipeline_run; `parts` are views of the bytes, tensors and audio that it refers to by index.
+/// `kind` is RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of `text`, which holds the input
+/// as for rm_pipeline_run; `parts` are views, all as large as the struct_size of the first says, of
+/// the bytes, tensors and audio that it refers to by index.
 /// Parts that are C-contiguous and aligned are used where they are: the memory must stay as it is
 /// until the run is freed, and so must results of the run that may refer to it.
 ///
@@ -155,13 +156,15 @@ pub extern "C" fn rm_pipeline_call(
         if (unsafe { (*output).struct_size } as usize) < size_of::<rm_output>() {
             return wrong("the output's struct_size is not set to sizeof(rm_output)");
         }
+        // SAFETY: the caller's struct is no smaller than ours.
+        unsafe { *output = rm_output::NOTHING };
         if part_count > 0 && (parts.is_null() || !parts.is_aligned()) {
             return wrong("the argument parts is NULL or not aligned");
         }
         // SAFETY: rules 4 and 6, and what is said above of the parts.
         let (pipeline, input) = unsafe {
-            let text = bytes(text.cast(), len, "text")?;
-            (borrow(pipeline)?, input(kind, text, parts, part_count)?)
+            let (pipeline, text) = (borrow(pipeline)?, bytes(text.cast(), len, "text")?);
+            (pipeline, input(kind, text, parts, part_count, pipeline.value_depth())?)
         };
         let run = rm_run::start(pipeline, &input, timeout(timeout_ms))?;
         drop(input);

@@ -12,7 +12,7 @@
 
 use crate::error::{Code, Error, Result};
 use serde_json::{Value as Json, json};
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::alloc::{Layout, alloc, dealloc};
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
@@ -146,9 +146,12 @@ impl Block {
             return Ok(Block { start, len, layout });
         }
         // SAFETY: the size of a layout made here is not 0.
-        let start = unsafe { alloc_zeroed(layout) };
+        let start = unsafe { alloc(layout) };
         let start = NonNull::new(start).ok_or_else(|| no_memory(len))?;
+        // Before the first write, which settles how large the pages are.
         advise(start, layout);
+        // SAFETY: it was allocated with this size.
+        unsafe { start.write_bytes(0, layout.size()) };
         Ok(Block { start, len, layout })
     }
 }
