@@ -280,8 +280,6 @@ typedef struct rm_output {
   /* How many. */
   size_t part_count;
 } rm_output;
-/* What is there before a run has given anything. */
-#define rm_output_NOTHING (rm_output){ .struct_size = (uint32_t)(size_of){  }, .flags = 0, .text = (null){  }, .len = 0, .parts = (null){  }, .part_count = 0 }
 
 /*
  One event. Fields are only ever added at the end; types that you do not know are to be ignored,

@@ -115,7 +115,6 @@ typedef struct rm_output {
   const struct rm_view *parts;
   size_t part_count;
 } rm_output;
-#define rm_output_NOTHING (rm_output){ .struct_size = (uint32_t)(size_of){  }, .flags = 0, .text = (null){  }, .len = 0, .parts = (null){  }, .part_count = 0 }
 
 typedef struct rm_event {
   uint32_t struct_size;

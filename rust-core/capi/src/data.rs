@@ -373,17 +373,15 @@ unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
 
-impl rm_output {
-    /// What is there before a run has given anything.
-    pub const NOTHING: rm_output = rm_output {
-        struct_size: size_of::<rm_output>() as u32,
-        flags: 0,
-        text: null(),
-        len: 0,
-        parts: null(),
-        part_count: 0,
-    };
-}
+/// What is there before a run has given anything.
+pub(crate) const NO_OUTPUT: rm_output = rm_output {
+    struct_size: size_of::<rm_output>() as u32,
+    flags: 0,
+    text: null(),
+    len: 0,
+    parts: null(),
+    part_count: 0,
+};
 
 impl Output {
     pub fn new(outputs: Value, kind: u32) -> Result<Self> {

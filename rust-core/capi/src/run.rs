@@ -1,7 +1,7 @@
 //! `rm_run`.
 
 use crate::abi::{RM_AGAIN, rm_status};
-use crate::data::{Output, input, rm_data, rm_output, rm_view};
+use crate::data::{NO_OUTPUT, Output, input, rm_data, rm_output, rm_view};
 use crate::error::rm_error;
 use crate::guard::{Out, bytes, guard, quiet, timeout};
 use crate::handle::{Handle, Head, Kind, borrow, borrow_inherited, release, share};
@@ -157,7 +157,7 @@ pub extern "C" fn rm_pipeline_call(
             return wrong("the output's struct_size is not set to sizeof(rm_output)");
         }
         // SAFETY: the caller's struct is no smaller than ours.
-        unsafe { *output = rm_output::NOTHING };
+        unsafe { *output = NO_OUTPUT };
         if part_count > 0 && (parts.is_null() || !parts.is_aligned()) {
             return wrong("the argument parts is NULL or not aligned");
         }
