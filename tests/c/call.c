@@ -281,9 +281,11 @@ static void parts_stand_anywhere_in_a_value(void) {
     rm_run_free(run);
 
     /* The same in the other format. */
-    gives_text(pipeline, RM_MARSHAL,
-               BYTES("(" N2 "{u" N1 "a(" N1 ESCAPE "i" N1 "00" ESCAPE ESCAPE ESCAPE "i" N2 "000"), parts, 3,
-               BYTES("[" N1 "[" N2 "{u" N1 "a[" N1 ESCAPE "i" N0 "00" ESCAPE ESCAPE ESCAPE "i" N1 "000"));
+    gives_text(
+        pipeline, RM_MARSHAL,
+        BYTES("(" N2 "{u" N1 "a(" N1 ESCAPE "i" N1 "00" ESCAPE ESCAPE ESCAPE "i" N2 "000"), parts,
+        3,
+        BYTES("[" N1 "[" N2 "{u" N1 "a[" N1 ESCAPE "i" N0 "00" ESCAPE ESCAPE ESCAPE "i" N1 "000"));
     rm_run_free(run);
     rm_pipeline_free(pipeline);
 }
