@@ -483,7 +483,8 @@ rm_status rm_run_start(const struct rm_pipeline *pipeline,
  as for rm_pipeline_run; `parts` are views, all as large as the struct_size of the first says, of
  the bytes, tensors and audio that it refers to by index.
  Parts that are C-contiguous and aligned are used where they are: the memory must stay as it is
- until the run is freed, and so must results of the run that may refer to it.
+ until the run is freed and no thread waits for it any more, and for as long as there are results
+ that may refer to it.
 
  Works for up to `slice_us` microseconds; -1 is without end, 0 does nothing yet. RM_OK: complete,
  and `output` is filled; what it points to lives as long as the run. RM_AGAIN: there is more to
@@ -541,8 +542,8 @@ void rm_run_free(struct rm_run *run);
 rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);
 
 /*
- Where a queue counts the events that it holds, to be read at no cost; NULL for NULL. Lives as
- long as the queue. The count may be a moment old: whoever reads 0 and needs to be sure asks
+ Where a queue counts the events that it holds, to be read at no cost (as volatile: the library
+ writes it from other threads); NULL for NULL. Lives as long as the queue. The count may be a moment old: whoever reads 0 and needs to be sure asks
  rm_queue_next.
  */
 const uint32_t *rm_queue_pending(const struct rm_queue *queue);

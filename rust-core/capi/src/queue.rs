@@ -111,8 +111,8 @@ pub extern "C" fn rm_queue_new(out: *mut *mut rm_queue, error: *mut *mut rm_erro
     })
 }
 
-/// Where a queue counts the events that it holds, to be read at no cost; NULL for NULL. Lives as
-/// long as the queue. The count may be a moment old: whoever reads 0 and needs to be sure asks
+/// Where a queue counts the events that it holds, to be read at no cost (as volatile: the library
+/// writes it from other threads); NULL for NULL. Lives as long as the queue. The count may be a moment old: whoever reads 0 and needs to be sure asks
 /// rm_queue_next.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_queue_pending(queue: *const rm_queue) -> *const u32 {

@@ -124,7 +124,8 @@ pub extern "C" fn rm_run_start(
 /// as for rm_pipeline_run; `parts` are views, all as large as the struct_size of the first says, of
 /// the bytes, tensors and audio that it refers to by index.
 /// Parts that are C-contiguous and aligned are used where they are: the memory must stay as it is
-/// until the run is freed, and so must results of the run that may refer to it.
+/// until the run is freed and no thread waits for it any more, and for as long as there are results
+/// that may refer to it.
 ///
 /// Works for up to `slice_us` microseconds; -1 is without end, 0 does nothing yet. RM_OK: complete,
 /// and `output` is filled; what it points to lives as long as the run. RM_AGAIN: there is more to
