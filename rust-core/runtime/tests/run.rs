@@ -8,25 +8,30 @@ use remotemedia_runtime::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use std::cell::RefCell;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-thread_local! {
-    /// What the nodes of this test's thread were asked to do.
-    static TRACE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
+/// What the nodes of each test were asked to do, on whatever thread.
+static TRACES: Mutex<Vec<Vec<String>>> = Mutex::new(Vec::new());
 
-fn trace(line: String) {
-    TRACE.with_borrow_mut(|trace| trace.push(line));
+thread_local! {
+    /// The place of this test's trace.
+    static TRACE: usize = {
+        let mut traces = TRACES.lock().unwrap();
+        traces.push(Vec::new());
+        traces.len() - 1
+    };
 }
 
 fn traced() -> Vec<String> {
-    TRACE.take()
+    std::mem::take(&mut TRACES.lock().unwrap()[TRACE.with(|&place| place)])
 }
 
 #[derive(Deserialize, JsonSchema, Clone)]
 struct Params {
     name: String,
+    /// Where to write down what happens.
+    trace: usize,
     /// Where it goes wrong: "initialize", "process", "flush", "cleanup", each also with "panic".
     #[serde(default)]
     fails: String,
@@ -44,7 +49,7 @@ struct Tracer(Params);
 
 impl Tracer {
     fn step(&self, step: &str) -> Result<()> {
-        trace(format!("{} {step}", self.0.name));
+        TRACES.lock().unwrap()[self.0.trace].push(format!("{} {step}", self.0.name));
         match self.0.fails.split_once(' ') {
             None if self.0.fails == step => Err(Error::node(format!("no {step}"))),
             Some((at, _)) if at == step => panic!("in {step}"),
@@ -135,7 +140,8 @@ fn start(nodes: &[(&str, &str, &str)], edges: &[&str], input: &Json, timeout: Op
     let nodes: Vec<Json> = nodes
         .iter()
         .map(|(kind, name, fails)| {
-            json!({"id": name, "node_type": kind, "params": {"name": name, "fails": fails}})
+            let params = json!({"name": name, "trace": TRACE.with(|&place| place), "fails": fails});
+            json!({"id": name, "node_type": kind, "params": params})
         })
         .collect();
     let edges: Vec<Json> = edges
@@ -318,16 +324,23 @@ fn cancelling_ends_nodes_that_wait_and_nodes_that_ask() {
 fn an_abandoned_run_is_cleaned_up() {
     let mut run = start(&[("Wait", "n", "")], &[], &json!(["x", "y"]), None);
     assert!(matches!(run.drive(Some(Instant::now())).unwrap(), Progress::Pending));
-    traced();
     drop(run);
-    assert_eq!(traced(), ["n cleanup"]);
+    // The node waits on another thread, which cleans it up.
+    let begun = Instant::now();
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|line| line != "n cleanup") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{seen:?}");
+        seen.extend(traced());
+        std::thread::yield_now();
+    }
+    assert_eq!(seen.iter().filter(|line| *line == "n cleanup").count(), 1);
 }
 
 #[test]
 fn a_manifest_is_read_once() {
     let runtime = runtime();
     let text = |n: usize| {
-        let params = json!({"name": "n"});
+        let params = json!({"name": "n", "trace": 0});
         let node = json!({"id": format!("n{n}"), "node_type": "Trace", "params": params});
         json!({"version": "v1", "nodes": [node]}).to_string()
     };
