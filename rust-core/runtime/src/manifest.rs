@@ -179,6 +179,66 @@ impl Plan {
             .collect();
         json!({"name": self.name, "nodes": nodes})
     }
+
+    /// How many numbers the packed counts of a run have.
+    pub(crate) fn counts(&self) -> usize {
+        3 + 8 * self.nodes.len() + 3 * self.layout.links.len()
+    }
+
+    /// What packed counts of a run of this plan say ([`crate::Run::counts`]), in the form of
+    /// [`crate::Run::report`].
+    ///
+    /// # Errors
+    /// `RM_E_ARGUMENT` if these are not the counts of a run of this plan.
+    pub fn report(&self, counts: &[u64]) -> Result<Value> {
+        match counts.len() == self.counts() {
+            true => Ok(self.describe(counts)),
+            false => Err(Error::new(Code::Argument, "the counts are not of a run of this pipeline")),
+        }
+    }
+
+    /// As [`Plan::report`], of counts that are as many as they have to be.
+    pub(crate) fn describe(&self, counts: &[u64]) -> Value {
+        let count = |number: u64| Value::Int(number as i64);
+        let micros = |nanos: f64| Value::Float(nanos / 1_000.0);
+        let (run, counts) = counts.split_at(3);
+        let (nodes, queues) = counts.split_at(8 * self.nodes.len());
+        let all = || self.nodes.iter().zip(nodes.chunks_exact(8));
+        let sinks = all().filter(|(node, _)| node.consumers == 0);
+        let nodes = all().map(|(node, own)| {
+            let entries = [
+                ("node_type", Value::text(&node.node_type)),
+                ("items_in", count(own[0])),
+                ("items_out", count(own[1])),
+                ("errors", count(own[2])),
+                ("retries", count(own[3])),
+                ("dropped", count(own[4])),
+                ("time_us", micros(own[5] as f64)),
+                ("p50_us", micros(f64::from_bits(own[6]))),
+                ("p99_us", micros(f64::from_bits(own[7]))),
+            ];
+            (&node.id, Value::map(entries))
+        });
+        let links = self.layout.links.iter().zip(queues.chunks_exact(3));
+        let queues = links.filter_map(|(link, own)| {
+            let id = |node: usize| Value::text(&self.nodes[node].id);
+            Some(Value::map([
+                ("from", id(link.from?)),
+                ("to", id(link.to)),
+                ("fill", count(own[0])),
+                ("peak", count(own[1])),
+                ("dropped", count(own[2])),
+            ]))
+        });
+        Value::map([
+            ("items", count(run[0])),
+            ("items_done", count(run[1])),
+            ("time_us", micros(run[2] as f64)),
+            ("sinks", Value::map(sinks.map(|(node, own)| (&node.id, count(own[1]))))),
+            ("nodes", Value::map(nodes)),
+            ("queues", Value::list(queues.collect())),
+        ])
+    }
 }
 
 /// The nodes, an unusable one as None, and the place of each id.

@@ -671,46 +671,34 @@ impl Run {
     /// half, and 99 of 100, values were processed, to within a factor of 2. `dropped` counts values.
     /// A queue's `fill` and `peak` count packets, one for what an item put on the connection.
     pub fn report(&self) -> Value {
+        self.shared.plan.describe(&self.counts())
+    }
+
+    /// The same, packed: numbers of 64 bits that [`Plan::report`] reads.
+    pub fn counts(&self) -> Vec<u64> {
         let shared = &self.shared;
-        let count = |number: &AtomicU64| Value::Int(number.load(Relaxed) as i64);
-        let micros = |nanos: f64| Value::Float(nanos / 1_000.0);
-        let all = || shared.plan.nodes.iter().zip(&shared.nodes);
-        let sinks = all().filter(|(node, _)| node.consumers == 0);
-        let nodes = all().map(|(node, metrics)| {
-            let entries = [
-                ("node_type", Value::text(&node.node_type)),
-                ("items_in", count(&metrics.items_in)),
-                ("items_out", count(&metrics.items_out)),
-                ("errors", count(&metrics.errors)),
-                ("retries", count(&metrics.retries)),
-                ("dropped", count(&metrics.dropped)),
-                ("time_us", micros(metrics.nanos.load(Relaxed) as f64)),
-                ("p50_us", micros(metrics.histogram.quantile(0.5))),
-                ("p99_us", micros(metrics.histogram.quantile(0.99))),
-            ];
-            (&node.id, Value::map(entries))
-        });
-        let queues = shared.layout().links.iter().zip(&shared.links).filter_map(|(link, queue)| {
-            let id = |node: usize| Value::text(&shared.plan.nodes[node].id);
-            Some(Value::map([
-                ("from", id(link.from?)),
-                ("to", id(link.to)),
-                ("fill", count(&queue.fill)),
-                ("peak", count(&queue.peak)),
-                ("dropped", count(&queue.dropped)),
-            ]))
-        });
-        let done = shared.stages.iter().map(|stage| stage.done.load(Relaxed)).min().unwrap_or(0);
-        let items = shared.items.load(Relaxed);
-        let clock = shared.stages.iter().map(|stage| stage.clock.load(Relaxed)).max();
-        Value::map([
-            ("items", Value::Int(items as i64)),
-            ("items_done", Value::Int(done.min(items) as i64)),
-            ("time_us", micros(clock.unwrap_or(0) as f64)),
-            ("sinks", Value::map(sinks.map(|(node, own)| (&node.id, count(&own.items_out))))),
-            ("nodes", Value::map(nodes)),
-            ("queues", Value::list(queues.collect())),
-        ])
+        let count = |number: &AtomicU64| number.load(Relaxed);
+        let done = shared.stages.iter().map(|stage| count(&stage.done)).min().unwrap_or(0);
+        let items = count(&shared.items);
+        let clock = shared.stages.iter().map(|stage| count(&stage.clock)).max();
+        let mut counts = Vec::with_capacity(shared.plan.counts());
+        counts.extend([items, done.min(items), clock.unwrap_or(0)]);
+        for node in &shared.nodes {
+            counts.extend([
+                count(&node.items_in),
+                count(&node.items_out),
+                count(&node.errors),
+                count(&node.retries),
+                count(&node.dropped),
+                count(&node.nanos),
+                node.histogram.quantile(0.5).to_bits(),
+                node.histogram.quantile(0.99).to_bits(),
+            ]);
+        }
+        for queue in &shared.links {
+            counts.extend([count(&queue.fill), count(&queue.peak), count(&queue.dropped)]);
+        }
+        counts
     }
 
     /// What every stage is at, for a person who wonders why nothing moves:
