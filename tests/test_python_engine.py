@@ -210,9 +210,10 @@ def test_metrics() -> None:
     nodes = metrics.pop("nodes")
     assert metrics.pop("time_us") >= sum(node.pop("time_us") for node in nodes.values()) > 0
     assert metrics == {"items": 3, "items_done": 3, "sinks": {"p_1": 2}}
+    counts = {"errors": 0, "retries": 0, "dropped": 0}
     assert nodes == {
-        "b_0": {"node_type": "BufferNode", "items_in": 3, "items_out": 2},
-        "p_1": {"node_type": "PassThroughNode", "items_in": 2, "items_out": 2},
+        "b_0": {"node_type": "BufferNode", "items_in": 3, "items_out": 2, **counts},
+        "p_1": {"node_type": "PassThroughNode", "items_in": 2, "items_out": 2, **counts},
     }
 
 
