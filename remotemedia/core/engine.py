@@ -500,6 +500,10 @@ class Run:
             slot.items_out -= len(slot.out) - had
             del slot.out[had:]
             self.alive = alive
+            if attempt == retries and then == "fail":
+                raise error
+            if hasattr(self.nodes[place], "revive") and slot.threaded:
+                await self._call(place, "revive")
             if attempt == retries:
                 break
             slot.retries += 1
@@ -510,8 +514,6 @@ class Run:
             error = await self._attempt(place, "process", value)
         else:
             return
-        if then == "fail":
-            raise error
         if then == "passthrough":
             self._emit(place, value, emits=True)
 
@@ -700,9 +702,12 @@ class Run:
         future = self._submit(place, call, *args)
         try:
             value, error = await self._wait(future)
-        except BaseException:
-            # The thread cannot be made to end, but a process can.
+        except BaseException as error:
+            # The thread cannot be made to end, but a process can; unless it is to go on with
+            # another item.
             slot.abandoned = True
+            if isinstance(error, _Interrupted):
+                raise
             kill = getattr(self.nodes[place], "kill", None)
             if kill is not None and slot.user:
                 kill()

@@ -74,10 +74,6 @@ class Worker(Node):
             raise
 
     def process(self, value: Any) -> Several:
-        if self._process is None or not self._process.is_alive():
-            # It ended with an earlier value, which the run did not mind.
-            self._stop()
-            self.initialize()
         return self._ask("process", value)
 
     def flush(self) -> Several:
@@ -89,7 +85,7 @@ class Worker(Node):
 
     def cleanup(self) -> None:
         try:
-            if not self._killed and self._process is not None and self._process.is_alive():
+            if self._is_alive():
                 self._ask("cleanup")
         finally:
             self._stop()
@@ -142,6 +138,15 @@ class Worker(Node):
                 hint="define it at the module level, give it parameters that can be pickled, and "
                 "make everything else in initialize()",
             ) from error
+
+    def _is_alive(self) -> bool:
+        return not self._killed and self._process is not None and self._process.is_alive()
+
+    def revive(self) -> None:
+        """After a value that the run does without: begins anew if the process has ended."""
+        if not self._is_alive():
+            self._stop()
+            self.initialize()
 
     def _ask(self, method: str, *values: Any) -> Several:
         text, parts = marshal.encode(list(values), "input", 1)
