@@ -27,6 +27,14 @@ def pytest_sessionstart() -> None:
         pytest.exit("the native library cannot be loaded", returncode=4)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The native engine does not read the settings of policies.json yet. Once it does, this fails;
+    # remove it then.
+    for item in items:
+        if "policies: " in item.name and "[python-" not in item.name:
+            item.add_marker(pytest.mark.xfail(strict=True, reason="not native yet"))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The folder of the project."""

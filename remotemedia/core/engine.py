@@ -502,8 +502,10 @@ class Run:
             self.alive = alive
             if attempt == retries and then == "fail":
                 raise error
-            if hasattr(self.nodes[place], "revive") and slot.threaded:
-                await self._call(place, "revive")
+            if slot.threaded:
+                # Its thread may still be busy, or its process gone; the next value's time begins
+                # after that.
+                await self._call(place, "_revive")
             if attempt == retries:
                 break
             slot.retries += 1

@@ -132,6 +132,9 @@ class Node:
             setattr(self, key, value)
             self.params[key] = value
 
+    def _revive(self) -> None:
+        """Makes it fit for another value, after one that failed and that the run does without."""
+
     def __repr__(self) -> str:
         params = "".join(f", {key}={value!r}" for key, value in self.params.items())
         return f"{type(self).__name__}(name={self.name!r}{params})"

@@ -142,8 +142,7 @@ class Worker(Node):
     def _is_alive(self) -> bool:
         return not self._killed and self._process is not None and self._process.is_alive()
 
-    def revive(self) -> None:
-        """After a value that the run does without: begins anew if the process has ended."""
+    def _revive(self) -> None:
         if not self._is_alive():
             self._stop()
             self.initialize()
