@@ -93,19 +93,33 @@
 #define RM_TENSOR 3
 /* Kind of a value: sound. */
 #define RM_AUDIO 4
+/* Flag of a view: nobody else reads the memory, so it may be written to. */
+#define RM_WRITABLE 1
+/* A view's `pts_us` where there is no presentation time. */
+#define RM_NO_PTS INT64_MIN
 /*
  Kind of a text: Python's marshal format, version 2, of None, bool, int, float, str, list, tuple
  and dict with str keys. Only for rm_pipeline_call.
  */
-#define RM_MARSHAL 5
+#define RM_MARSHAL 16
 /* The same without binary parts, and with no dict special. */
-#define RM_MARSHAL_PLAIN 6
-/* Flag of a view: nobody else reads the memory, so it may be written to. */
-#define RM_WRITABLE 1
-/* Flag of an output: there may be objects with the key "$rm" in the text. */
+#define RM_MARSHAL_PLAIN 17
+
+/*
+ Flag of a call: once the run is complete only its outputs and counts are wanted. Only with the
+ marshal kinds. The text is then a pair, of the outputs and of bytes for rm_pipeline_report, and
+ where nothing needs the run's memory there is no run.
+ */
+#define RM_DETACH 1
+/* Flag of what a call gave: there may be objects with the key "$rm" in the text. */
 #define RM_ESCAPED 2
-/* A view's `pts_us` where there is no presentation time. */
-#define RM_NO_PTS INT64_MIN
+/* Flag of what a call gave: it lies in the memory of the call's run. */
+#define RM_HELD 8
+/*
+ Flag of what a call gave, with RM_DETACH: the outputs are tensors, the same ones as the parts of
+ the input, in the same order, with the same memory; in the text None stands for them.
+ */
+#define RM_UNCHANGED 4
 
 /*
  Type of an event: a message for the log. `data` is JSON:
@@ -158,7 +172,7 @@ typedef struct rm_error rm_error;
  any thread may run it, several at once.
 
  Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_pipeline_call,
- rm_run_start, rm_pipeline_free.
+ rm_pipeline_report, rm_run_start, rm_pipeline_free.
  */
 typedef struct rm_pipeline rm_pipeline;
 
@@ -262,24 +276,48 @@ typedef struct rm_view {
 typedef void (*rm_release_fn)(void *user_data);
 
 /*
- What a run gave, in the fewest crossings: the text of the outputs, and views of its binary
- parts. Everything is borrowed from the run. Fields are only ever added at the end; set
- `struct_size` before the call.
+ What rm_pipeline_call takes and gives besides the text: to be used again and again, by hosts to
+ which every argument and every object costs. Fields are only ever added at the end. Set
+ `struct_size`, and everything you do not use to 0 or NULL, but `timeout_ms` to -1.
+
+ Ownership: the struct is yours. rm_call_clear frees what a call has left in it.
+
+ Functions: rm_pipeline_call, rm_call_clear.
  */
-typedef struct rm_output {
-  /* sizeof(rm_output) of the side that made the struct. */
+typedef struct rm_call {
+  /* In: sizeof(rm_call) of the side that made the struct. */
   uint32_t struct_size;
-  /* RM_ESCAPED or 0. */
+  /* In: RM_DETACH or 0. Out: see `given`. */
   uint32_t flags;
-  /* The outputs, a list, in the format of the input; of RM_MARSHAL_PLAIN in RM_MARSHAL. */
-  const char *text;
-  /* Length of `text` in bytes. */
-  size_t len;
-  /* The values that the text refers to, each as large as its struct_size says. */
+  /* In: the time for all of the run, in milliseconds; -1 is without end. */
+  int64_t timeout_ms;
+  /* In: views of the bytes, tensors and audio that the text refers to by index. */
   const struct rm_view *parts;
-  /* How many. */
-  size_t part_count;
-} rm_output;
+  /* In: room for the text of the outputs, or NULL. */
+  char *buffer;
+  /* In: how many bytes of room there are. */
+  size_t buffer_len;
+  /* Out: RM_ESCAPED, RM_UNCHANGED and RM_HELD, or 0. */
+  uint32_t given;
+  /* Out: how many parts the outputs have. */
+  uint32_t given_count;
+  /*
+   Out: the outputs, a list, in the format of the input; of RM_MARSHAL_PLAIN in RM_MARSHAL.
+   In `buffer` if it fits there and there is no run.
+   */
+  const char *text;
+  /* Out: length of `text` in bytes. */
+  size_t len;
+  /* Out: the values that the text refers to, each as large as its struct_size says. */
+  const struct rm_view *given_parts;
+  /*
+   Out: the run, if it is not complete, or if the text or a part lies in its memory. Yours, as
+   from rm_run_start.
+   */
+  struct rm_run *run;
+  /* Out: what went wrong. Yours. */
+  struct rm_error *error;
+} rm_call;
 
 /*
  One event. Fields are only ever added at the end; types that you do not know are to be ignored,
@@ -476,34 +514,6 @@ rm_status rm_run_start(const struct rm_pipeline *pipeline,
                        struct rm_error **error);
 
 /*
- rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are:
- for hosts to which every call and every object costs.
-
- `kind` is RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of `text`, which holds the input
- as for rm_pipeline_run; `parts` are views, all as large as the struct_size of the first says, of
- the bytes, tensors and audio that it refers to by index.
- Parts that are C-contiguous and aligned are used where they are: the memory must stay as it is
- until the run is freed and no thread waits for it any more, and for as long as there are results
- that may refer to it.
-
- Works for up to `slice_us` microseconds; -1 is without end, 0 does nothing yet. RM_OK: complete,
- and `output` is filled; what it points to lives as long as the run. RM_AGAIN: there is more to
- do; go on with rm_run_wait. In both cases the run is yours. Failures as for rm_pipeline_run;
- RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input that cannot be read.
- */
-rm_status rm_pipeline_call(const struct rm_pipeline *pipeline,
-                           uint32_t kind,
-                           const char *text,
-                           size_t len,
-                           const struct rm_view *parts,
-                           uint32_t part_count,
-                           int64_t timeout_ms,
-                           int64_t slice_us,
-                           struct rm_output *output,
-                           struct rm_run **out,
-                           struct rm_error **error);
-
-/*
  Works on a run for up to `timeout_ms`, or a little longer: a node is not stopped in the middle
  of a value. 0 works for about 100 microseconds.
 
@@ -537,6 +547,43 @@ void rm_run_cancel(struct rm_run *run);
  it gets RM_E_CANCELLED.
  */
 void rm_run_free(struct rm_run *run);
+
+/*
+ rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are.
+
+ `kind` is RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of `text`, which holds the input
+ as for rm_pipeline_run. Without a text (`len` 0) the `part_count` parts are the items. Parts that
+ are C-contiguous and aligned are used where they are: the memory must stay as it is until the
+ run is freed and no thread waits for it any more, and for as long as there are results that may
+ refer to it; where there is no run, until this returns.
+
+ Works for up to `slice_us` microseconds; -1 is without end, 0 does nothing yet. RM_OK: complete;
+ what `call` points to lives as long as its run, or where there is none until its next use.
+ RM_AGAIN: there is more to do; go on with rm_run_wait. Failures as for rm_pipeline_run, with the
+ error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input that
+ cannot be read. The fields `run` and `error` are overwritten: clear them before.
+ */
+rm_status rm_pipeline_call(const struct rm_pipeline *pipeline,
+                           uint32_t kind,
+                           const char *text,
+                           size_t len,
+                           uint32_t part_count,
+                           int64_t slice_us,
+                           struct rm_call *call);
+
+/* Frees the run and the error that a call has left in the struct, and sets the fields to NULL. */
+void rm_call_clear(struct rm_call *call);
+
+/*
+ What the packed counts of a call say, in the form of rm_run_report. `counts` are the bytes that
+ stand behind the outputs in the text of a call with RM_DETACH, of a run of the same pipeline.
+ May be asked in a forked child with a pipeline from before.
+ */
+rm_status rm_pipeline_report(const struct rm_pipeline *pipeline,
+                             const char *counts,
+                             size_t len,
+                             struct rm_data **out,
+                             struct rm_error **error);
 
 /* Makes an empty queue. */
 rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);

@@ -56,13 +56,14 @@ def guess(items: list[Any]) -> Optional[bytes]:
     """
     for place in (0, -1):
         value: Any = items
-        for _ in range(5):
-            if type(value) in _SEQUENCES and value:
-                value = value[place]
-            elif type(value) is dict and value:
-                value = next(iter(value.values()))
-        if type(value) not in _PLAIN:
-            return None
+        depth = 0
+        while (kind := type(value)) not in _SCALARS:
+            depth += 1
+            if kind not in _CONTAINERS:
+                return None
+            if not value or depth > 5:
+                break
+            value = next(iter(value.values())) if kind is dict else value[place]
     try:
         return marshal.dumps(items, 2)
     except ValueError:
@@ -94,8 +95,8 @@ _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (tuple, lambda value: tuple.__getitem__(value, slice(None))),
     (dict, dict.copy),
 )
-_SEQUENCES = (list, tuple)
-_PLAIN = {int, float, str, bool, type(None), list, tuple, dict}
+_SCALARS = {int, float, str, bool, type(None)}
+_CONTAINERS = {list, tuple, dict}
 
 
 def _where(path: Path, place: str) -> str:
@@ -127,9 +128,9 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
                 "pass it as float, as str or as bytes",
             )
         return value
-    if kind in _codes:
+    if kind in codes:
         # An array of NumPy's in the common form needs no second look.
-        code = _codes[kind].get(value.dtype)
+        code = codes[kind].get(value.dtype)
         if code is not None and value.flags.c_contiguous:
             parts.append(Part("tensor", value, code, value.shape))
             return {_ESCAPE: len(parts) - 1}
@@ -299,12 +300,12 @@ def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
 def _remember(array: Any, dtype: tuple[int, int]) -> None:
     numpy = sys.modules.get("numpy")
     if numpy is not None and type(array) is numpy.ndarray and array.dtype.isbuiltin == 1:
-        _codes.setdefault(numpy.ndarray, {})[array.dtype] = dtype
+        codes.setdefault(numpy.ndarray, {})[array.dtype] = dtype
 
 
 #: The element types of NumPy's that were met, in DLPack's codes; by the class of its arrays, as
 #: NumPy may not be there.
-_codes: dict[type, dict[Any, tuple[int, int]]] = {}
+codes: dict[type, dict[Any, tuple[int, int]]] = {}
 
 
 def _in_native_order(array: Any) -> Any:
@@ -313,12 +314,25 @@ def _in_native_order(array: Any) -> Any:
 
 def read_only_view(array: Any) -> Any:
     """A view of a NumPy array that cannot be written to; None for another object."""
-    numpy = sys.modules.get("numpy")
-    if numpy is None or type(array) is not numpy.ndarray:
+    if type(array) not in codes:
         return None
     view = array.view()
-    view.flags.writeable = False
+    view.setflags(False)
     return view
+
+
+def part(array: Any) -> Part:
+    """The part for a NumPy array in a form that has been met."""
+    return Part("tensor", array, codes[type(array)][array.dtype], array.shape)
+
+
+def same(part: Part) -> Any:
+    """The array of a part that was not changed; it cannot be written to."""
+    array = read_only_view(part.memory)
+    if array is not None:
+        return array
+    memory: Any = memoryview(part.memory)
+    return tensor(memory.cast("B").toreadonly(), part.dtype, part.shape)
 
 
 def tensor(memory: Any, dtype: tuple[int, int], shape: tuple[int, ...]) -> Any:
@@ -379,29 +393,25 @@ def audio(
 # --- back ---------------------------------------------------------------------------------------
 
 
-def decode(text: Any, escaped: bool, part: Callable[[int], Any]) -> Any:
-    """The value of marshalled text; ``part(i)`` gives the binary part number i.
-
-    Args:
-        text: an object with the buffer protocol, of this process's making.
-        escaped: whether there may be dicts with the key ``"$rm"`` in it.
-    """
-    value = marshal.loads(text)  # noqa: S302  of our own making
-    return _restore(value, part) if escaped else value
+def decode(text: bytes, part: Callable[[int], Any]) -> Any:
+    """The value of marshalled text of this process's making; ``part(i)`` gives the binary part
+    number i."""
+    return restore(marshal.loads(text), part)  # noqa: S302
 
 
 def decode_json(text: str, part: Callable[[int], Any]) -> Any:
     """The same for JSON text."""
     value = json.loads(text)
-    return _restore(value, part) if '"$rm"' in text else value
+    return restore(value, part) if '"$rm"' in text else value
 
 
 _FLOATS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
-def _restore(value: Any, part: Callable[[int], Any]) -> Any:
+def restore(value: Any, part: Callable[[int], Any]) -> Any:
+    """What a value with escapes stands for."""
     if type(value) is list:
-        return [_restore(item, part) for item in value]
+        return [restore(item, part) for item in value]
     if type(value) is not dict:
         return value
     if _ESCAPE in value:
@@ -411,4 +421,4 @@ def _restore(value: Any, part: Callable[[int], Any]) -> Any:
         if type(content) is str:
             return _FLOATS[content]
         value = content
-    return {key: _restore(item, part) for key, item in value.items()}
+    return {key: restore(item, part) for key, item in value.items()}

@@ -503,7 +503,7 @@ def _crossed(value: Any, place: str, levels: int = 0) -> Any:
         MarshalError: for what cannot cross.
     """
     text, parts = marshal.encode(value, place, levels)
-    return marshal.decode(text, True, lambda index: _part(parts[index]))
+    return marshal.decode(text, lambda index: _part(parts[index]))
 
 
 def _part(part: marshal.Part) -> Any:

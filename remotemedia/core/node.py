@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
-from types import FunctionType
+from collections.abc import Mapping
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 __all__ = ["BuiltinNode", "Node"]
+
+
+class changes:
+    """Tells whether any built-in node was changed since: then ``mark`` is another object."""
+
+    mark = object()
 
 
 class Node:
@@ -48,9 +55,9 @@ class Node:
             self.name = name
 
     @property
-    def params(self) -> dict[str, Any]:
+    def params(self) -> Mapping[str, Any]:
         """The arguments of the constructor by name, without ``name``; defaults included."""
-        return self.__dict__["_params"]  # type: ignore[no-any-return]
+        return MappingProxyType(self.__dict__["_params"])
 
     @property
     def node_type(self) -> str:
@@ -98,7 +105,7 @@ class BuiltinNode(Node):
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in self.params:
-            self.params[key] = value
+            self.__dict__["_params"][key] = value
         elif is_builtin(self) and key != "name" and not key.startswith("_"):
             known = ", ".join(self.params) or "none"
             raise AttributeError(
@@ -106,6 +113,7 @@ class BuiltinNode(Node):
             )
         else:
             super().__setattr__(key, value)
+        changes.mark = object()
 
     if not TYPE_CHECKING:
 

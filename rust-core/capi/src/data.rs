@@ -4,7 +4,6 @@ use crate::abi::{RM_OK, rm_status};
 use crate::error::rm_error;
 use crate::guard::{Out, bytes, fields, guard, text};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
-use crate::marshal;
 use remotemedia_runtime::memory::{expect, room};
 use remotemedia_runtime::{
     Audio, Buffer, Code, DType, Error, Limits, Result, Storage, Tensor, Value, json,
@@ -23,15 +22,8 @@ pub const RM_BYTES: u32 = 2;
 pub const RM_TENSOR: u32 = 3;
 /// Kind of a value: sound.
 pub const RM_AUDIO: u32 = 4;
-/// Kind of a text: Python's marshal format, version 2, of None, bool, int, float, str, list, tuple
-/// and dict with str keys. Only for rm_pipeline_call.
-pub const RM_MARSHAL: u32 = 5;
-/// The same without binary parts, and with no dict special.
-pub const RM_MARSHAL_PLAIN: u32 = 6;
 /// Flag of a view: nobody else reads the memory, so it may be written to.
 pub const RM_WRITABLE: u32 = 1;
-/// Flag of an output: there may be objects with the key "$rm" in the text.
-pub const RM_ESCAPED: u32 = 2;
 /// A view's `pts_us` where there is no presentation time.
 pub const RM_NO_PTS: i64 = i64::MIN;
 
@@ -283,7 +275,7 @@ fn describe(data: &rm_data) -> Result<rm_view> {
 }
 
 /// The view of a value's memory, without its JSON.
-fn describe_memory(value: &Value, strides: &[i64]) -> rm_view {
+pub(crate) fn describe_memory(value: &Value, strides: &[i64]) -> rm_view {
     let mut view = NOTHING;
     let mut memory = |kind, bytes: &[u8]| {
         view.kind = kind;
@@ -323,155 +315,18 @@ fn describe_memory(value: &Value, strides: &[i64]) -> rm_view {
 }
 
 /// What a value of each kind has in the field `json`, without its NUL.
-fn metadata(value: &Value) -> Vec<u8> {
+pub(crate) fn metadata(value: &Value) -> Vec<u8> {
     match value {
         Value::Audio(audio) => format!("{{\"sample_rate\":{}}}", audio.sample_rate()).into_bytes(),
         _ => Vec::new(),
     }
 }
 
-fn strides(value: &Value) -> Vec<i64> {
+pub(crate) fn strides(value: &Value) -> Vec<i64> {
     match value {
         Value::Tensor(tensor) => contiguous(tensor.shape()),
         Value::Audio(audio) => contiguous(audio.samples().shape()),
         _ => Vec::new(),
-    }
-}
-
-/// What a run gave, in the fewest crossings: the text of the outputs, and views of its binary
-/// parts. Everything is borrowed from the run. Fields are only ever added at the end; set
-/// `struct_size` before the call.
-#[repr(C)]
-pub struct rm_output {
-    /// sizeof(rm_output) of the side that made the struct.
-    pub struct_size: u32,
-    /// RM_ESCAPED or 0.
-    pub flags: u32,
-    /// The outputs, a list, in the format of the input; of RM_MARSHAL_PLAIN in RM_MARSHAL.
-    pub text: *const c_char,
-    /// Length of `text` in bytes.
-    pub len: usize,
-    /// The values that the text refers to, each as large as its struct_size says.
-    pub parts: *const rm_view,
-    /// How many.
-    pub part_count: usize,
-}
-
-/// What an [`rm_output`] points to.
-pub(crate) struct Output {
-    text: Vec<u8>,
-    /// Without the NUL that JSON has behind it.
-    len: usize,
-    escaped: bool,
-    views: Vec<rm_view>,
-    /// What the views point to.
-    _values: Vec<(Value, Vec<i64>, Vec<u8>)>,
-}
-
-// SAFETY: the pointers in the views lead to the values beside them.
-unsafe impl Send for Output {}
-// SAFETY: as above.
-unsafe impl Sync for Output {}
-
-/// What is there before a run has given anything.
-pub(crate) const NO_OUTPUT: rm_output = rm_output {
-    struct_size: size_of::<rm_output>() as u32,
-    flags: 0,
-    text: null(),
-    len: 0,
-    parts: null(),
-    part_count: 0,
-};
-
-impl Output {
-    pub fn new(outputs: Value, kind: u32) -> Result<Self> {
-        let mut parts = Vec::new();
-        let (mut text, escaped) = match kind {
-            RM_MARSHAL | RM_MARSHAL_PLAIN => marshal::write(&outputs, &mut parts)?,
-            _ => (json::write(&outputs, &mut parts)?, true),
-        };
-        let len = text.len();
-        if kind == RM_JSON {
-            text.push(0);
-        }
-        // From here on the parts have no other reader than each other, unless the host has.
-        drop(outputs);
-        let mut values: Vec<_> = parts
-            .into_iter()
-            .map(|value| {
-                let (strides, mut json) = (strides(&value), metadata(&value));
-                json.push(0);
-                (value, strides, json)
-            })
-            .collect();
-        let views = values.iter_mut().map(|(value, strides, json)| rm_view {
-            flags: if is_writable(value) { RM_WRITABLE } else { 0 },
-            json: json.as_ptr().cast(),
-            json_len: json.len() - 1,
-            ..describe_memory(value, strides)
-        });
-        Ok(Output { text, len, escaped, views: views.collect(), _values: values })
-    }
-
-    pub fn describe(&self) -> rm_output {
-        rm_output {
-            struct_size: size_of::<rm_output>() as u32,
-            flags: if self.escaped { RM_ESCAPED } else { 0 },
-            text: self.text.as_ptr().cast(),
-            len: self.len,
-            parts: self.views.as_ptr(),
-            part_count: self.views.len(),
-        }
-    }
-}
-
-fn is_writable(value: &mut Value) -> bool {
-    match value {
-        Value::Tensor(tensor) => Arc::get_mut(tensor).is_some_and(Tensor::is_writable),
-        Value::Audio(audio) => Arc::get_mut(audio).is_some_and(Audio::is_writable),
-        _ => false,
-    }
-}
-
-/// The items of a call: text in one of two formats, and its binary parts, which are used where
-/// they are.
-///
-/// # Safety
-/// The arguments are what the header says of rm_pipeline_call, and the parts' memory stays for as
-/// long as the value lives.
-pub(crate) unsafe fn input(
-    kind: u32,
-    text: &[u8],
-    parts: *const rm_view,
-    part_count: u32,
-    max_depth: usize,
-) -> Result<Value> {
-    let mut values = Vec::with_capacity(part_count as usize);
-    let size = match part_count {
-        0 => 0,
-        // A newer host's views are larger.
-        // SAFETY: by contract there is a first one, and the size comes first in it.
-        _ => (unsafe { (*parts).struct_size }) as usize,
-    };
-    for index in 0..part_count as usize {
-        // SAFETY: by contract.
-        let value = unsafe {
-            let view = read_view(parts.byte_add(index * size))?;
-            if !matches!(view.kind, RM_BYTES | RM_TENSOR | RM_AUDIO) {
-                return Err(Error::new(Code::Argument, "a part is bytes, a tensor or audio"));
-            }
-            make(&view, true)?.0
-        };
-        values.push(value);
-    }
-    // The batch, and a map of batches, are not levels of the user's.
-    let outer = if matches!(text.trim_ascii_start().first(), Some(b'{')) { 2 } else { 1 };
-    let depth = max_depth + outer;
-    match kind {
-        RM_JSON => json::parse(text, &values, depth),
-        RM_MARSHAL => marshal::read(text, Some(&values), depth),
-        RM_MARSHAL_PLAIN => marshal::read(text, None, depth),
-        other => Err(Error::new(Code::Argument, format!("{other} is no kind of text"))),
     }
 }
 
@@ -496,6 +351,21 @@ unsafe fn read_view(view: *const rm_view) -> Result<rm_view> {
     unsafe {
         view_size(view)?;
         Ok(*view)
+    }
+}
+
+/// The value of a view of bytes, a tensor or audio, with the caller's memory where it is.
+///
+/// # Safety
+/// Every part of the view is what the header says, and its memory stays for as long as the value.
+pub(crate) unsafe fn lent(view: *const rm_view) -> Result<Value> {
+    // SAFETY: by contract.
+    unsafe {
+        let view = read_view(view)?;
+        match view.kind {
+            RM_BYTES | RM_TENSOR | RM_AUDIO => Ok(make(&view, true)?.0),
+            _ => Err(Error::new(Code::Argument, "a part is bytes, a tensor or audio")),
+        }
     }
 }
 

@@ -172,6 +172,24 @@ pub fn write(value: &Value, parts: &mut Vec<Value>) -> Result<(Vec<u8>, bool)> {
     Ok((writer.out, writer.escaped))
 }
 
+/// The same for a pair of a value and of bytes, which are these numbers, each in 8 bytes.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_pair(
+    value: &Value,
+    numbers: &[u64],
+    parts: &mut Vec<Value>,
+) -> Result<(Vec<u8>, bool)> {
+    let mut writer = Writer { out: Vec::with_capacity(256), parts, escaped: false };
+    writer.out.extend(b"(\x02\0\0\0");
+    writer.value(value, 2 * Limits::VALUE_DEPTH)?;
+    writer.out.push(b's');
+    writer.count(8 * numbers.len())?;
+    writer.out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    Ok((writer.out, writer.escaped))
+}
+
 struct Writer<'a> {
     out: Vec<u8>,
     parts: &'a mut Vec<Value>,

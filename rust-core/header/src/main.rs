@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The files of capi that declare something, in the order of the header.
-const SOURCES: [&str; 9] =
-    ["abi", "error", "data", "runtime", "pipeline", "run", "queue", "log", "clear"];
+const SOURCES: [&str; 10] =
+    ["abi", "error", "data", "runtime", "pipeline", "run", "call", "queue", "log", "clear"];
 
 fn main() -> ExitCode {
     let check = std::env::args().any(|argument| argument == "--check");
