@@ -474,6 +474,7 @@ class Prepared:
         text: Optional[bytes] = None
         kind, count = _RM_MARSHAL_PLAIN, 0
         arrays: Any = None
+        parts: list[marshal.Part] = []
         held: Any = None
         if type(items) is list and items:
             if type(items[0]) in marshal.codes:
@@ -495,9 +496,7 @@ class Prepared:
             struct = call.struct
             if timeout is not None:
                 struct.timeout_ms = _milliseconds(timeout)
-            status = library.call(
-                self._slot[0], kind, text, len(text), count, slice_us, struct
-            )
+            status = library.call(self._slot[0], kind, text, len(text), count, slice_us, struct)
             if library.pending[0]:
                 library.drain_log()
             if status >= 0:
@@ -513,7 +512,8 @@ class Prepared:
         if status == _RM_AGAIN:
             return _Run(library, call, held)
         given = struct.given
-        outputs, counts = loads(call.text if given < _RM_HELD else call.long_text())
+        # Marshalled by the library.
+        outputs, counts = loads(call.text if given < _RM_HELD else call.long_text())  # noqa: S302
         if given:
             if given & _RM_UNCHANGED:
                 if arrays is not None:
@@ -539,9 +539,7 @@ class Prepared:
         """What the packed counts of a run of this pipeline say."""
         library = self._library
         out = library.out("data")
-        library.check(
-            library.lib.rm_pipeline_report, self._slot[0], counts, len(counts), out
-        )
+        library.check(library.lib.rm_pipeline_report, self._slot[0], counts, len(counts), out)
         return dict(library.take(out))
 
     def run(
@@ -555,7 +553,7 @@ class Prepared:
         ``progress(done, total)`` is called about every 50 ms.
         """
         done = self.start(items, timeout, _SLICE_US)
-        return done if type(done) is Result else done.finish(progress)
+        return done.finish(progress) if isinstance(done, _Run) else done
 
     async def run_async(
         self, items: Input = None, timeout: Optional[float] = None, inline_us: int = INLINE_US
@@ -571,7 +569,7 @@ class Prepared:
                 0 for not at all. A pipeline with a heavy node never does.
         """
         done = self.start(items, timeout, 0 if self.heavy else inline_us)
-        return done if type(done) is Result else await done.finish_async()
+        return await done.finish_async() if isinstance(done, _Run) else done
 
 
 def _milliseconds(timeout: Any) -> int:

@@ -97,7 +97,7 @@ class Pipeline:
         self._turns = _Turns()
         self._ready: Optional[_Ready] = None
         #: What runs it natively, for as long as no built-in node is changed since this mark.
-        self._quick: Any = None, None
+        self._quick: tuple[object, Any] = None, None
         self._told = False
         for node in nodes or ():
             self.add_node(node)
@@ -346,7 +346,7 @@ class Pipeline:
                 return await (self._turns.work(run) if ready.users else run.execute())
             prepared, input_data = self._remember(ready), items
         done = prepared.start(input_data, timeout, 0 if prepared.heavy else self.inline_us)
-        return done if type(done) is Result else await done.finish_async()
+        return done if isinstance(done, Result) else await done.finish_async()
 
     def run_sync(
         self, input_data: Any = None, use_rust: bool = True, timeout: Optional[float] = None
@@ -354,7 +354,8 @@ class Pipeline:
         """As :meth:`run`, for code without an event loop."""
         mark, prepared = self._quick
         if mark is changes.mark and use_rust:
-            return prepared.run(input_data, timeout)
+            result: Result = prepared.run(input_data, timeout)
+            return result
         items, timeout = normalise_input(input_data), normalise_timeout(timeout)
         ready = self._prepare()
         if self._native(ready, use_rust):
@@ -368,7 +369,10 @@ class Pipeline:
         state = (
             len(self._nodes),
             self._connections,
-            [(node.name, repr(dict(node.params)) if is_builtin(node) else None) for node in self._nodes],
+            [
+                (node.name, repr(dict(node.params)) if is_builtin(node) else None)
+                for node in self._nodes
+            ],
         )
         ready = self._ready
         if ready is None or ready.state != state:
