@@ -12,6 +12,7 @@
 pub mod abi;
 pub mod clear;
 pub mod data;
+pub mod dlpack;
 pub mod error;
 mod guard;
 mod handle;

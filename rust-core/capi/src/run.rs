@@ -122,7 +122,7 @@ pub extern "C" fn rm_run_start(
 ///
 /// `kind` is RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of `text`, which holds the input
 /// as for rm_pipeline_run; `parts` are views, all as large as the struct_size of the first says, of
-/// the bytes, tensors and audio that it refers to by index.
+/// the bytes, tensors, audio and frames that it refers to by index.
 /// Parts that are C-contiguous and aligned are used where they are: the memory must stay as it is
 /// until the run is freed and no thread waits for it any more, and for as long as there are results
 /// that may refer to it.
