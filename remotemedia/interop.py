@@ -133,8 +133,8 @@ def _arrow(array: Any) -> Any:
         _check_missing(array.null_count, f"fill them with .fill_null({missing}), or .drop_null()")
         if text:
             return array.to_pylist()
-        # Booleans are bits there, and bytes everywhere else.
-        return array.to_numpy(zero_copy_only=number)
+        # Uncopied but for booleans, which are bits there, and bytes everywhere else.
+        return array.to_numpy(zero_copy_only=False)
     if types.is_dictionary(kind):
         remedy = "decode it with .dictionary_decode()"
     elif types.is_temporal(kind):

@@ -7,6 +7,7 @@ import copy
 import ctypes
 import gc
 import sys
+import weakref
 from typing import Any, Callable
 
 import pytest
@@ -202,6 +203,12 @@ def test_without_numpy_the_capsule_is_read(monkeypatch: pytest.MonkeyPatch) -> N
     assert (dtype, shape) == ((0, 32), (2, 3))
     assert ctypes.addressof(memory) == address(array)
     assert bytes(memory) == array.tobytes()
+    # It is the capsule that keeps it alive.
+    alive = weakref.ref(array)
+    del array
+    assert alive() is not None and memory[4:8] == b"\1\0\0\0"
+    del memory
+    assert alive() is None
 
 
 @pytest.mark.parametrize("name", ["torch", "jax"])
