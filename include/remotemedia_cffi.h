@@ -50,6 +50,8 @@
 
 #define RM_AUDIO 4
 
+#define RM_VIDEO 5
+
 #define RM_WRITABLE 1
 
 #define RM_MARSHAL 16
@@ -113,6 +115,40 @@ typedef struct rm_view {
 
 typedef void (*rm_release_fn)(void *user_data);
 
+typedef struct DLPackVersion {
+  uint32_t major;
+  uint32_t minor;
+} DLPackVersion;
+
+typedef struct DLDevice {
+  int32_t device_type;
+  int32_t device_id;
+} DLDevice;
+
+typedef struct DLDataType {
+  uint8_t code;
+  uint8_t bits;
+  uint16_t lanes;
+} DLDataType;
+
+typedef struct DLTensor {
+  void *data;
+  struct DLDevice device;
+  int32_t ndim;
+  struct DLDataType dtype;
+  int64_t *shape;
+  int64_t *strides;
+  uint64_t byte_offset;
+} DLTensor;
+
+typedef struct DLManagedTensorVersioned {
+  struct DLPackVersion version;
+  void *manager_ctx;
+  void (*deleter)(struct DLManagedTensorVersioned *tensor);
+  uint64_t flags;
+  struct DLTensor dl_tensor;
+} DLManagedTensorVersioned;
+
 typedef struct rm_call {
   uint32_t struct_size;
   uint32_t flags;
@@ -163,6 +199,14 @@ rm_status rm_data_view(const struct rm_data *data, struct rm_view *out, struct r
 struct rm_data *rm_data_retain(struct rm_data *data);
 
 void rm_data_free(struct rm_data *data);
+
+rm_status rm_data_from_dlpack(struct DLManagedTensorVersioned *tensor,
+                              struct rm_data **out,
+                              struct rm_error **error);
+
+rm_status rm_data_to_dlpack(const struct rm_data *data,
+                            struct DLManagedTensorVersioned **out,
+                            struct rm_error **error);
 
 rm_status rm_runtime_new(const char *options_json,
                          size_t len,

@@ -20,11 +20,13 @@ from remotemedia.errors import (
     RunCancelledError,
     RunTimeoutError,
 )
+from remotemedia.frame import Frame
 from remotemedia.result import Result
 
 __all__ = [
     "Audio",
     "EngineWarning",
+    "Frame",
     "LibraryNotFoundError",
     "ManifestError",
     "MarshalError",

@@ -66,7 +66,7 @@ _RM_ESCAPED = 2
 _RM_UNCHANGED = 4
 _RM_HELD = 8
 _OBJECTS = ("error", "data", "pipeline", "run", "queue")
-_KINDS = {"bytes": 2, "tensor": 3, "audio": 4}
+_KINDS = {"bytes": 2, "tensor": 3, "audio": 4, "video": 5}
 #: How long the library works before Python gets to look for signals.
 _SLICE_MS = 50
 _SLICE_US = 50_000
@@ -208,7 +208,7 @@ class _Library:
         keep: dict[int, Any] = {}
         views = []
         for index, part in enumerate(parts):
-            kind, memory, (code, bits), dims, sample_rate, pts = part
+            kind, memory, (code, bits), dims, text, pts = part
             data = ffi.from_buffer(memory)
             size = len(data)
             start = ffi.cast("void *", data)
@@ -218,11 +218,12 @@ class _Library:
                     self._shapes.clear()
                 shape = self._shapes[dims] = ffi.new(self._shape, dims)
             meta, length = null, 0
-            if sample_rate:
-                text = b'{"sample_rate":%d}' % sample_rate
+            if text:
                 meta, length = ffi.from_buffer(text), len(text)
-            # Arrays without elements may all have the same address.
-            address = self.address(start) if size else -index
+            address = self.address(start)
+            if not size or address in keep:
+                # Arrays without elements may all have the same one; others may share their memory.
+                address = -1 - index
             keep[address] = data, part, shape, meta
             # fmt: off
             views.append((
@@ -274,9 +275,9 @@ class _Library:
         return self.memory(view, (slot, keep))
 
     def memory(self, view: Any, keep: Any, given: Optional[dict[int, Any]] = None) -> Any:
-        """The bytes, the array or the audio of a view. The latter two are views on the same
-        memory, for as long as which they keep ``keep``. An array that is one of ``given`` as it
-        was is a view of the same object."""
+        """The bytes, the array, the audio or the frame of a view. All but bytes are views on the
+        same memory, for as long as which they keep ``keep``. An array that is one of ``given`` as
+        it was is a view of the same object."""
         ffi = self.ffi
         if view.kind == 2:
             return bytes(ffi.buffer(view.data, view.byte_len))
@@ -287,9 +288,7 @@ class _Library:
             if known is not None:
                 part = known[1]
                 if part.shape == shape and part.dtype == dtype:
-                    same = marshal.read_only_view(part.memory)
-                    if same is not None:
-                        return same
+                    return marshal.same(part)
         # Holds what the memory belongs to until nobody refers to it any more. Not a function in
         # Python: an exception of a signal handler's would be lost in it.
         holder = partial(is_, keep)
@@ -300,9 +299,9 @@ class _Library:
             memory = memory.toreadonly()
         if view.kind == 3:
             return marshal.tensor(memory, dtype, shape)
-        meta = json.loads(str(ffi.buffer(view.json, view.json_len), "utf-8"))
+        meta = bytes(ffi.buffer(view.json, view.json_len))
         pts_us = None if view.pts_us == _RM_NO_PTS else view.pts_us
-        return marshal.audio(memory, dtype, shape, meta["sample_rate"], pts_us)
+        return marshal.media(memory, dtype, shape, meta, pts_us)
 
     def _child(self, child: Any, keep: Any) -> Any:
         # Borrowed from its parent, so it gets a reference of its own.

@@ -512,8 +512,8 @@ def _part(part: marshal.Part) -> Any:
     memory = memoryview(part.memory)
     # A view without elements cannot be cast.
     memory = memory.cast("B") if memory.nbytes else memoryview(b"")
-    if part.kind == "audio":
-        return marshal.audio(memory, part.dtype, part.shape, part.sample_rate, part.pts_us)
+    if part.meta:
+        return marshal.media(memory, part.dtype, part.shape, part.meta, part.pts_us)
     return marshal.tensor(memory, part.dtype, part.shape)
 
 

@@ -206,6 +206,25 @@ static void parts_are_used_where_they_are(void) {
     CHECK(got[3].kind == RM_TENSOR && got[3].data == numbers && is_two_by_three(&got[3]));
     CHECK(got[3].json_len == 0 && got[3].pts_us == RM_NO_PTS);
     rm_run_free(run);
+
+    static uint8_t pixels[24];
+    const int64_t shape[2] = {4, 6};
+    rm_view frame = bytes(pixels, sizeof pixels);
+    frame.kind = RM_VIDEO;
+    frame.pts_us = 40000;
+    frame.json = "{\"format\": \"gray\"}";
+    frame.json_len = strlen(frame.json);
+    frame.shape = shape;
+    frame.ndim = 2;
+    frame.dtype_code = 1;
+    frame.dtype_bits = 8;
+    frame.dtype_lanes = 1;
+    json_gives(pipeline, "[{\"$rm\":0}]", &frame, 1, "[{\"$rm\":0}]");
+    got = output.parts;
+    CHECK(got->kind == RM_VIDEO && got->data == pixels && got->pts_us == 40000);
+    CHECK(strcmp(got->json, "{\"format\":\"gray\"}") == 0 && got->ndim == 2 && got->shape[1] == 6);
+    CHECK(!(got->flags & RM_WRITABLE));
+    rm_run_free(run);
     rm_pipeline_free(pipeline);
 }
 

@@ -10,7 +10,7 @@ use crate::handle::{borrow, borrow_inherited, release};
 use crate::marshal;
 use crate::pipeline::rm_pipeline;
 use crate::run::rm_run;
-use remotemedia_runtime::{Audio, Code, Error, Progress, Result, Run, Tensor, Value, json};
+use remotemedia_runtime::{Code, Error, Progress, Result, Run, Value, json};
 use std::ffi::c_char;
 use std::ptr::{null, null_mut, replace};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub struct rm_call {
     pub flags: u32,
     /// In: the time for all of the run, in milliseconds; -1 is without end.
     pub timeout_ms: i64,
-    /// In: views of the bytes, tensors and audio that the text refers to by index.
+    /// In: views of the bytes, tensors, audio and frames that the text refers to by index.
     pub parts: *const rm_view,
     /// In: room for the text of the outputs, or NULL.
     pub buffer: *mut c_char,
@@ -260,7 +260,7 @@ impl Output {
         }
         // From here on the parts have no other reader than each other, unless the host has.
         drop(outputs);
-        let mut values: Vec<_> = parts
+        let values: Vec<_> = parts
             .into_iter()
             .map(|value| {
                 let (strides, mut json) = (strides(&value), metadata(&value));
@@ -268,21 +268,13 @@ impl Output {
                 (value, strides, json)
             })
             .collect();
-        let views = values.iter_mut().map(|(value, strides, json)| rm_view {
-            flags: if is_writable(value) { RM_WRITABLE } else { 0 },
+        let views = values.iter().map(|(value, strides, json)| rm_view {
+            flags: if value.is_writable() { RM_WRITABLE } else { 0 },
             json: json.as_ptr().cast(),
             json_len: json.len() - 1,
             ..describe_memory(value, strides)
         });
         Ok(Output { text, len, flags, views: views.collect(), _values: values })
-    }
-}
-
-fn is_writable(value: &mut Value) -> bool {
-    match value {
-        Value::Tensor(tensor) => Arc::get_mut(tensor).is_some_and(Tensor::is_writable),
-        Value::Audio(audio) => Arc::get_mut(audio).is_some_and(Audio::is_writable),
-        _ => false,
     }
 }
 

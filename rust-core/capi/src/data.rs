@@ -6,7 +6,8 @@ use crate::guard::{Out, bytes, fields, guard, text};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
 use remotemedia_runtime::memory::{expect, room};
 use remotemedia_runtime::{
-    Audio, Buffer, Code, DType, Error, Limits, Result, Storage, Tensor, Value, json,
+    Audio, Buffer, Code, DType, Error, Frame, Limits, PixelFormat, Result, Storage, Tensor, Value,
+    json,
 };
 use std::ffi::{c_char, c_void};
 use std::ptr::{null, null_mut};
@@ -22,6 +23,8 @@ pub const RM_BYTES: u32 = 2;
 pub const RM_TENSOR: u32 = 3;
 /// Kind of a value: sound.
 pub const RM_AUDIO: u32 = 4;
+/// Kind of a value: a frame of video, or another image.
+pub const RM_VIDEO: u32 = 5;
 /// Flag of a view: nobody else reads the memory, so it may be written to.
 pub const RM_WRITABLE: u32 = 1;
 /// A view's `pts_us` where there is no presentation time.
@@ -30,7 +33,7 @@ pub const RM_NO_PTS: i64 = i64::MIN;
 /// What the library calls when it has read your memory for the last time (rule 7).
 pub type rm_release_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
-/// One immutable value: JSON, text, bytes, a tensor or audio.
+/// One immutable value: JSON, text, bytes, a tensor, audio or a frame of video.
 ///
 /// A batch of items is one rm_data too: a JSON array. JSON has no bytes, arrays of numbers, NaN or
 /// infinities; those stand in the text as an object with the single key "$rm":
@@ -42,7 +45,8 @@ pub type rm_release_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 /// Ownership: reference-counted; what you receive is a reference of your own; free it. Immutable:
 /// any thread may read it.
 ///
-/// Functions: rm_data_new, rm_data_view, rm_data_retain, rm_data_free.
+/// Functions: rm_data_new, rm_data_view, rm_data_retain, rm_data_free, rm_data_from_dlpack,
+/// rm_data_to_dlpack.
 #[cfg_attr(all(), repr(C))]
 pub struct rm_data {
     head: Head,
@@ -57,18 +61,19 @@ unsafe impl Handle for rm_data {
 
 /// The parts of a value, to make an rm_data of or to read one. Fields are only ever added at the
 /// end. Set `struct_size` to sizeof(rm_view) and everything you do not use to 0 or NULL,
-/// but `pts_us` of audio without a time to RM_NO_PTS.
+/// but `pts_us` of audio and frames without a time to RM_NO_PTS.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct rm_view {
     /// sizeof(rm_view) of the side that made the struct.
     pub struct_size: u32,
-    /// RM_JSON, RM_TEXT, RM_BYTES, RM_TENSOR or RM_AUDIO.
+    /// RM_JSON, RM_TEXT, RM_BYTES, RM_TENSOR, RM_AUDIO or RM_VIDEO.
     pub kind: u32,
-    /// RM_AUDIO: presentation time of the first frame in microseconds. 0 is a time: write RM_NO_PTS
-    /// where there is none.
+    /// RM_AUDIO, RM_VIDEO: presentation time (for audio that of the first frame) in microseconds.
+    /// 0 is a time: write RM_NO_PTS where there is none.
     pub pts_us: i64,
-    /// RM_JSON: the value. RM_AUDIO: `{"sample_rate": 16000}`. Others: empty.
+    /// RM_JSON: the value. RM_AUDIO: `{"sample_rate": 16000}`. RM_VIDEO: `{"format": "rgb24"}`, or
+    /// "bgr24" (3 channels), "rgba", "bgra" (4), "gray" (1). Others: empty.
     pub json: *const c_char,
     /// Length of `json` in bytes.
     pub json_len: usize,
@@ -76,7 +81,8 @@ pub struct rm_view {
     pub data: *mut c_void,
     /// Length of the text, the bytes or all elements together, in bytes.
     pub byte_len: u64,
-    /// Length of each dimension. RM_AUDIO: (frames) or (frames, channels).
+    /// Length of each dimension. RM_AUDIO: (frames) or (frames, channels). RM_VIDEO: (height, width,
+    /// channels), or (height, width) for gray; rows from top to bottom, sides of 1 to 65,536.
     pub shape: *const i64,
     /// Distance of neighbours in each dimension, in elements; NULL: C-contiguous. Never NULL in a
     /// view that the library filled, unless ndim is 0.
@@ -88,7 +94,7 @@ pub struct rm_view {
     /// Which device of that type.
     pub device_id: i32,
     /// DLPack's DLDataTypeCode: 0 int, 1 uint, 2 float, 4 bfloat, 5 complex, 6 bool. RM_AUDIO:
-    /// float of 32 bits in -1..1, or int of 16.
+    /// float of 32 bits in -1..1, or int of 16. RM_VIDEO: uint of 8.
     pub dtype_code: u8,
     /// Bits of an element.
     pub dtype_bits: u8,
@@ -162,7 +168,9 @@ impl Form {
         let mut children = Vec::new();
         let strides = strides(value);
         let mut json = match value {
-            Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) => metadata(value),
+            Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) | Value::Frame(_) => {
+                metadata(value)
+            }
             other => json::write(other, &mut children)?,
         };
         json.push(0);
@@ -173,7 +181,7 @@ impl Form {
 }
 
 /// The strides of a C-contiguous array, in elements.
-fn contiguous(shape: &[i64]) -> Vec<i64> {
+pub(crate) fn contiguous(shape: &[i64]) -> Vec<i64> {
     let mut strides = vec![1; shape.len()];
     for dimension in (1..shape.len()).rev() {
         // A dimension of length 0 may have neighbours of any length.
@@ -184,7 +192,7 @@ fn contiguous(shape: &[i64]) -> Vec<i64> {
 
 /// Makes a value.
 ///
-/// With `release` NULL everything is copied. Otherwise bytes, tensors and audio that are
+/// With `release` NULL everything is copied. Otherwise bytes, tensors, audio and frames that are
 /// C-contiguous and aligned are used where they are, and must stay as they are, until
 /// `release(user_data)` (rule 7); everything else is copied and released before this returns.
 ///
@@ -282,27 +290,21 @@ pub(crate) fn describe_memory(value: &Value, strides: &[i64]) -> rm_view {
         view.data = bytes.as_ptr().cast_mut().cast();
         view.byte_len = bytes.len() as u64;
     };
-    let tensor = match value {
-        Value::Text(text) => {
-            memory(RM_TEXT, text.as_bytes());
-            None
-        }
-        Value::Bytes(buffer) => {
-            memory(RM_BYTES, buffer.bytes());
-            None
-        }
-        Value::Tensor(tensor) => {
-            memory(RM_TENSOR, tensor.bytes());
-            Some(&**tensor)
-        }
+    match value {
+        Value::Text(text) => memory(RM_TEXT, text.as_bytes()),
+        Value::Bytes(buffer) => memory(RM_BYTES, buffer.bytes()),
+        Value::Tensor(tensor) => memory(RM_TENSOR, tensor.bytes()),
         Value::Audio(audio) => {
             memory(RM_AUDIO, audio.samples().bytes());
             view.pts_us = audio.pts_us().unwrap_or(RM_NO_PTS);
-            Some(audio.samples())
         }
-        _ => None,
-    };
-    if let Some(tensor) = tensor {
+        Value::Frame(frame) => {
+            memory(RM_VIDEO, frame.pixels().bytes());
+            view.pts_us = frame.pts_us().unwrap_or(RM_NO_PTS);
+        }
+        _ => {}
+    }
+    if let Some(tensor) = value.as_array() {
         view.shape = tensor.shape().as_ptr();
         view.strides = strides.as_ptr();
         view.ndim = tensor.shape().len() as i32;
@@ -318,16 +320,13 @@ pub(crate) fn describe_memory(value: &Value, strides: &[i64]) -> rm_view {
 pub(crate) fn metadata(value: &Value) -> Vec<u8> {
     match value {
         Value::Audio(audio) => format!("{{\"sample_rate\":{}}}", audio.sample_rate()).into_bytes(),
+        Value::Frame(frame) => format!("{{\"format\":\"{}\"}}", frame.format().name()).into_bytes(),
         _ => Vec::new(),
     }
 }
 
 pub(crate) fn strides(value: &Value) -> Vec<i64> {
-    match value {
-        Value::Tensor(tensor) => contiguous(tensor.shape()),
-        Value::Audio(audio) => contiguous(audio.samples().shape()),
-        _ => Vec::new(),
-    }
+    value.as_array().map_or_else(Vec::new, |tensor| contiguous(tensor.shape()))
 }
 
 /// How many bytes of the caller's view can be used.
@@ -354,7 +353,7 @@ unsafe fn read_view(view: *const rm_view) -> Result<rm_view> {
     }
 }
 
-/// The value of a view of bytes, a tensor or audio, with the caller's memory where it is.
+/// The value of a view of bytes, a tensor, audio or a frame, with the caller's memory where it is.
 ///
 /// # Safety
 /// Every part of the view is what the header says, and its memory stays for as long as the value.
@@ -363,8 +362,11 @@ pub(crate) unsafe fn lent(view: *const rm_view) -> Result<Value> {
     unsafe {
         let view = read_view(view)?;
         match view.kind {
-            RM_BYTES | RM_TENSOR | RM_AUDIO => Ok(make(&view, true)?.0),
-            _ => Err(Error::new(Code::Argument, "a part is bytes, a tensor or audio")),
+            RM_BYTES | RM_TENSOR | RM_AUDIO | RM_VIDEO => Ok(make(&view, true)?.0),
+            _ => {
+                let message = "a part is bytes, a tensor, audio or a frame";
+                Err(Error::new(Code::Argument, message))
+            }
         }
     }
 }
@@ -403,6 +405,12 @@ unsafe fn make(view: &rm_view, borrow: bool) -> Result<(Value, Option<Arc<Foreig
                 let (samples, memory) = tensor(view, borrow)?;
                 Ok((Value::Audio(Arc::new(Audio::new(samples, rate, pts)?)), memory))
             }
+            RM_VIDEO => {
+                let format = pixel_format(text(view.json, view.json_len, "json")?)?;
+                let pts = (view.pts_us != RM_NO_PTS).then_some(view.pts_us);
+                let (pixels, memory) = tensor(view, borrow)?;
+                Ok((Value::Frame(Arc::new(Frame::new(pixels, format, pts)?)), memory))
+            }
             other => Err(Error::new(Code::Argument, format!("there is no kind {other} of value"))),
         }
     }
@@ -431,11 +439,25 @@ fn sample_rate(json: &str) -> Result<u32> {
     struct Meta {
         sample_rate: u32,
     }
-    let meta: Meta = fields(json, "the metadata of audio").map_err(|mut e| {
-        e.code = Code::Argument;
-        e.hint("write {\"sample_rate\": 16000}")
-    })?;
+    let meta: Meta = described(json, "the metadata of audio", "{\"sample_rate\": 16000}")?;
     Ok(meta.sample_rate)
+}
+
+fn pixel_format(json: &str) -> Result<PixelFormat> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Meta {
+        format: String,
+    }
+    let meta: Meta = described(json, "the metadata of a frame", "{\"format\": \"rgb24\"}")?;
+    PixelFormat::named(&meta.format)
+}
+
+fn described<T: serde::de::DeserializeOwned>(json: &str, name: &str, example: &str) -> Result<T> {
+    fields(json, name).map_err(|mut e| {
+        e.code = Code::Argument;
+        e.hint(format!("write {example}"))
+    })
 }
 
 /// # Safety
@@ -446,11 +468,8 @@ unsafe fn tensor(view: &rm_view, borrow: bool) -> Result<(Tensor, Option<Arc<For
         let message = format!("memory on the device type {} cannot be read", view.device_type);
         return Err(Error::new(Code::Unsupported, message).hint("copy it to the CPU first"));
     }
-    if !(0..=64).contains(&view.ndim) {
-        return wrong(format!("a tensor has 0 to 64 dimensions, not {}", view.ndim));
-    }
+    let dimensions = dimensions(view.ndim)?;
     let dtype = DType::new(view.dtype_code, view.dtype_bits, view.dtype_lanes)?;
-    let dimensions = view.ndim as usize;
     // SAFETY: by contract each points to `ndim` numbers.
     let (shape, strides) = unsafe {
         let read = |start: *const i64| match start.is_null() || !start.is_aligned() {
@@ -464,12 +483,7 @@ unsafe fn tensor(view: &rm_view, borrow: bool) -> Result<(Tensor, Option<Arc<For
         None if dimensions == 0 => &[],
         None => return wrong("shape is NULL, but ndim is not 0".to_owned()),
     };
-    let expected = shape.iter().try_fold(dtype.size(), |bytes, &length| {
-        usize::try_from(length).ok().and_then(|length| bytes.checked_mul(length))
-    });
-    let Some(expected) = expected.filter(|&bytes| bytes <= isize::MAX as usize) else {
-        return wrong(format!("the shape {shape:?} is not one an array can have"));
-    };
+    let expected = size_of_shape(dtype, shape)?;
     if view.byte_len != expected as u64 {
         return wrong(format!(
             "{} of shape {shape:?} takes {expected} bytes, but byte_len is {}",
@@ -480,13 +494,8 @@ unsafe fn tensor(view: &rm_view, borrow: bool) -> Result<(Tensor, Option<Arc<For
     if expected > 0 && view.data.is_null() {
         return wrong("data is NULL".to_owned());
     }
-    let in_order = |strides: &[i64]| {
-        let wanted = contiguous(shape);
-        let pairs = shape.iter().zip(strides.iter().zip(&wanted));
-        expected == 0 || pairs.into_iter().all(|(&length, (a, b))| length == 1 || a == b)
-    };
     let (buffer, memory) = match strides {
-        Some(strides) if !in_order(strides) => {
+        Some(strides) if expected > 0 && !in_order(shape, strides) => {
             // SAFETY: by contract shape and strides stay inside the caller's memory.
             let gathered =
                 unsafe { gather(view.data.cast(), dtype.size(), shape, strides, expected)? };
@@ -498,11 +507,38 @@ unsafe fn tensor(view: &rm_view, borrow: bool) -> Result<(Tensor, Option<Arc<For
     Ok((Tensor::new(dtype, shape, buffer)?, memory))
 }
 
+/// How many dimensions a tensor has, if that is possible.
+pub(crate) fn dimensions(ndim: i32) -> Result<usize> {
+    match ndim {
+        0..=64 => Ok(ndim as usize),
+        _ => {
+            Err(Error::new(Code::Argument, format!("a tensor has 0 to 64 dimensions, not {ndim}")))
+        }
+    }
+}
+
+/// How many bytes the elements of an array take.
+pub(crate) fn size_of_shape(dtype: DType, shape: &[i64]) -> Result<usize> {
+    let bytes = shape.iter().try_fold(dtype.size(), |bytes, &length| {
+        usize::try_from(length).ok().and_then(|length| bytes.checked_mul(length))
+    });
+    bytes.filter(|&bytes| bytes <= isize::MAX as usize).ok_or_else(|| {
+        Error::new(Code::Argument, format!("the shape {shape:?} is not one an array can have"))
+    })
+}
+
+/// Whether an array that has elements is C-contiguous. The strides of a dimension of length 1 mean
+/// nothing.
+pub(crate) fn in_order(shape: &[i64], strides: &[i64]) -> bool {
+    let wanted = contiguous(shape);
+    shape.iter().zip(strides.iter().zip(&wanted)).all(|(&length, (a, b))| length == 1 || a == b)
+}
+
 /// The elements of a strided array in C order.
 ///
 /// # Safety
 /// Every element that shape and strides lead to can be read.
-unsafe fn gather(
+pub(crate) unsafe fn gather(
     start: *const u8,
     size: usize,
     shape: &[i64],

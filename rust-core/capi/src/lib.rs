@@ -13,6 +13,7 @@ pub mod abi;
 pub mod call;
 pub mod clear;
 pub mod data;
+pub mod dlpack;
 pub mod error;
 mod guard;
 mod handle;

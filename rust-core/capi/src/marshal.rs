@@ -262,7 +262,7 @@ impl Writer<'_> {
                     self.out.push(b'0');
                 }
             }
-            Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) => {
+            Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) | Value::Frame(_) => {
                 self.escape();
                 self.small(self.parts.len() as i32);
                 self.out.push(b'0');
