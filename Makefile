@@ -9,6 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 PYTHON ?= python3
+ROUNDS ?= 21
 BIN := $(CURDIR)/.venv/bin
 STAGE := $(CURDIR)/tools/stage
 CARGO := cd rust-core && $(STAGE)
@@ -16,7 +17,7 @@ SOURCES := Makefile pyproject.toml setup.py build_ffi.py $(wildcard LICENSE-* TH
     $(shell find rust-core include remotemedia -name target -prune -o -name _ffi.py -prune \
       -o -path remotemedia/include -prune -o -path remotemedia/_lib -prune \
       -o -type f -not -name '*.pyc' -print)
-C_FILES = $(shell find tests examples -name '*.[ch]' -o -name '*.cpp')
+C_FILES = $(shell find tests examples benchmarks -name '*.[ch]' -o -name '*.cpp')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -57,7 +58,7 @@ wheels: .venv/dev ## one wheel file under every Python on this machine
 	@$(BIN)/python tests/wheel_matrix.py dist/*.whl
 
 bench: .venv/peers ## the benchmarks, side by side with others, into build/bench.md
-	@$(BIN)/python benchmarks/compare.py
+	@$(BIN)/python benchmarks/compare.py --rounds $(ROUNDS)
 
 header: ## write include/ and the node catalogue anew
 	@cd rust-core && cargo run --quiet --package remotemedia-header
@@ -96,8 +97,6 @@ build/wheel: .venv/bin/python $(SOURCES)
 	@touch $@
 
 # What benchmarks compare with. What cannot be installed is named, and left out.
-.venv/peers: .venv/dev $(wildcard benchmarks/requirements*.txt benchmarks/install.py)
-	@tools/debian-packages python3-gi python3-venv gir1.2-gstreamer-1.0 \
-	  gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base || true
+.venv/peers: .venv/dev $(wildcard benchmarks/*.txt) benchmarks/install.py
 	@$(BIN)/python benchmarks/install.py
 	@touch $@

@@ -16,7 +16,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import sysconfig
 import time
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -24,12 +23,17 @@ from typing import Any, Callable, Optional
 import coldstart
 import numpy
 import peers
-from harness import Case, Worker, digest, measure
+import reference
+import steady
+import streams
+from harness import Case, Unavailable, Worker, digest, measure, timed
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUILD = ROOT / "build"
 
+STREAMED = "GStreamer, identity, in C"
+ELEMENT = "GStreamer, Python element"
 #: By workload: the title, the base of the ratios, how many items a call has.
 WORKLOADS = {
     "array": ("A float32 array of 960, one at a time, three pass-through nodes", "PyAV, anull", 1),
@@ -40,6 +44,13 @@ WORKLOADS = {
     "batch": ("1,000 arrays of 960 in one call, per array", "asyncio.Queue chain", 1_000),
     "3 nodes": ("10,000 numbers through 3 nodes, per number", None, peers.ITEMS),
     "33 nodes": ("10,000 numbers through 33 nodes, per number", None, peers.ITEMS),
+    "stream, one": ("An array of 960, in and out one at a time, streaming", STREAMED, 1),
+    "stream": ("100,000 arrays, streaming, 64 inside at once, per array", STREAMED, streams.STREAM),
+    "stream, many": ("The same, 1,000 in and 1,000 out, per array", STREAMED, streams.STREAM),
+    "python node": ("An array of 960, the node in the middle in Python", ELEMENT, 1),
+    "python node, batch": ("1,000 of them in one call, per array", ELEMENT, 1_000),
+    "branches": ("Recordings resampled in two branches, per call", "ours, one core", 1),
+    "stages": ("Recordings resampled four times in a row, per call", "ours, one core", 1),
 }
 READING = (
     "Times in microseconds: the median of the rounds, and the least. Ratio: to the time of the "
@@ -58,74 +69,65 @@ def say(text: str) -> None:
 # --- what takes part ----------------------------------------------------------------------------
 
 
-def build_reference() -> None:
-    """Builds pyo3_reference for this interpreter, and makes it importable."""
-    folder = HERE / "pyo3_reference"
-    target = Path(os.environ.get("CARGO_TARGET_DIR", BUILD / "pyo3_reference"))
-    command = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", str(target)]
-    environment = {**os.environ, "PYO3_PYTHON": sys.executable}
-    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=sys.stderr)
-    names = {"darwin": "libpyo3_reference.dylib", "win32": "pyo3_reference.dll"}
-    built = target / "release" / names.get(sys.platform, "libpyo3_reference.so")
-    place = target / "module"
-    place.mkdir(exist_ok=True)
-    suffix = ".pyd" if sys.platform == "win32" else sysconfig.get_config_var("EXT_SUFFIX")
-    shutil.copy(built, place / f"pyo3_reference{suffix}")
-    sys.path.insert(0, str(place))
-
-
 def why(error: Exception) -> str:
     lines = str(error).strip().split("\n")
     kind = "" if isinstance(error, RuntimeError) else f"{type(error).__name__}: "
     return f"{kind}{lines[-1]}"[:200]
 
 
-def gather(only: Optional[str]) -> tuple[list[Case], dict[str, str], list[Worker]]:
-    """The cases, the version or the absence of every peer, and the processes."""
-    given = peers.inputs()
-    right = {name: digest(peers.expected(name, items)) for name, items in given.items()}
-    given["layers"] = given["numbers"]
+def gather(
+    only: Optional[str],
+) -> tuple[list[Case], dict[str, str], list[Worker], list[str]]:
+    """The cases, the version or the absence of every peer, the processes, and who broke."""
     cases: list[Case] = []
     versions: dict[str, str] = {}
     workers: list[Worker] = []
+    broken: list[str] = []
 
-    def add(contender: str, workload: str, sample: Callable[[int], dict[str, Any]]) -> None:
-        if only is None or only in workload:
-            cases.append(Case(workload, contender, sample, right.get(workload)))
+    def prepare(module: Any) -> None:
+        given = module.inputs()
+        right = {name: digest(module.expected(name, items)) for name, items in given.items()}
 
-    for peer in peers.HERE:
-        say(f"preparing {peer.__name__}")
-        try:
-            if peer is peers.pyo3:
-                build_reference()
-            versions[peer.__name__], works = peer({k: v for k, v in given.items() if k in right})
-        except (ImportError, OSError, subprocess.CalledProcessError) as error:
-            versions[peer.__name__] = f"not installed ({why(error)})"
-            continue
-        for (contender, workload), work in works.items():
-            add(contender, workload, local(work, given[workload]))
-    for peer in peers.APART:
-        name = peer.__name__
-        say(f"preparing {name}")
-        folder = PYTHONS.get(name)
-        python = os.environ.get(f"BENCH_{name.upper()}_PYTHON") or sys.executable
-        if folder is not None and (folder / "bin" / "python").exists():
-            python = str(folder / "bin" / "python")
-        try:
-            worker = Worker(python, name)
-        except (OSError, RuntimeError) as error:
-            versions[name] = f"not installed ({why(error)})"
-            continue
-        workers.append(worker)
-        versions[name] = worker.hello["version"]
-        for contender, workload in worker.hello["cases"]:
-            add(contender, workload, remote(worker, contender, workload))
-    return cases, versions, workers
+        def add(contender: str, workload: str, sample: Any, missing: Optional[str] = None) -> None:
+            if only is None or only in workload:
+                case = Case(workload, contender, sample, right.get(workload), missing=missing)
+                cases.append(case)
+
+        for peer in (*module.HERE, *module.APART):
+            name = f"{module.__name__}.{peer.__name__}"
+            say(f"preparing {name}")
+            try:
+                if peer is peers.pyo3:
+                    reference.build()
+                if peer in module.HERE:
+                    versions[name], works = peer(given)
+                    for (contender, workload), work in works.items():
+                        sample = local(work, given.get(workload, ()))
+                        add(contender, workload, sample, work if isinstance(work, str) else None)
+                    continue
+                workers.append(Worker(python_of(peer.__name__), name))
+                versions[name] = workers[-1].hello["version"]
+                for contender, workload in workers[-1].hello["cases"]:
+                    add(contender, workload, remote(workers[-1], contender, workload))
+            except (ImportError, OSError, subprocess.CalledProcessError, Unavailable) as error:
+                versions[name] = f"not installed ({why(error)})"
+            except Exception as error:  # noqa: BLE001  the others go on
+                versions[name] = f"BROKEN ({why(error)})"
+                broken.append(f"{name}: {why(error)}")
+
+    for module in (peers, streams):
+        prepare(module)
+    return cases, versions, workers, broken
 
 
-def local(work: Any, items: list[Any]) -> Callable[[int], dict[str, Any]]:
-    from harness import timed
+def python_of(name: str) -> str:
+    """The interpreter for a peer."""
+    python = PYTHONS.get(name, BUILD) / "bin" / "python"
+    here = str(python) if python.exists() else sys.executable
+    return os.environ.get(f"BENCH_{name.upper()}_PYTHON") or here
 
+
+def local(work: Any, items: Any) -> Callable[[int], dict[str, Any]]:
     return lambda calls: timed(work, calls, items)
 
 
@@ -142,14 +144,20 @@ def rows_of(cases: list[Case], workload: str) -> list[dict[str, Any]]:
     base = next((c for c in mine if c.contender == base_name and not c.failed), None)
     if workload != "layers":
         mine.sort(key=lambda case: case.median if case.times else float("inf"))
+
+    def equal(case: Case) -> Optional[bool]:
+        right = {case.expected} if case.expected else base.digests if base else set()
+        return case.digests == right if right and case.times else None
+
     return [
         {
             "contender": case.contender,
-            "failed": case.failed,
+            "failed": f"failed: {case.failed}" if case.failed else case.missing,
             "median_us": case.median / items * 1e6 if case.times else None,
             "min_us": case.least / items * 1e6 if case.times else None,
+            "per_second": items / case.median if case.times else None,
             "ratio": case.median / base.median if base and case.times else None,
-            "equal": case.equal if case.expected is not None else None,
+            "equal": equal(case),
             "same_memory": case.shared,
         }
         for case in mine
@@ -172,7 +180,7 @@ def slopes(cases: list[Case]) -> list[dict[str, Any]]:
                 "contender": few.contender,
                 "median_ns": statistics.median(costs),
                 "min_ns": (many.least - few.least) / 30 / peers.ITEMS * 1e9,
-                "equal": few.equal and many.equal,
+                "equal": few.digests == many.digests == {few.expected},
             }
         )
     return sorted(found, key=lambda row: row["median_ns"])
@@ -239,7 +247,12 @@ def engine() -> list[dict[str, Any]]:
     return rows
 
 
-def goals(cases: list[Case], nodes: list[dict[str, Any]], starts: list[dict[str, Any]]) -> Any:
+def goals(
+    cases: list[Case],
+    nodes: list[dict[str, Any]],
+    starts: list[dict[str, Any]],
+    runs: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
     """What was set out to be reached; those whose contender is missing are left out."""
     times = {(c.workload, c.contender): c.median for c in cases if c.times and not c.failed}
     found: list[dict[str, Any]] = []
@@ -261,9 +274,9 @@ def goals(cases: list[Case], nodes: list[dict[str, Any]], starts: list[dict[str,
     )  # fmt: skip
     goal("array: sync / await", 1.0, ratio(sync, awaited))
     goal("numbers, sync, in us", 8, times[numbers] * 1e6 if numbers in times else None)
-    chain, reference = ("numbers", "asyncio.Queue chain"), ("numbers", "PyO3 reference")
+    chain, engine = ("numbers", "asyncio.Queue chain"), ("numbers", "PyO3, same engine")
     goal("numbers, sync: time / asyncio.Queue chain's", 0.7, ratio(numbers, chain))
-    goal("numbers, sync: time / PyO3 reference's", 1.5, ratio(numbers, reference))
+    goal("numbers, sync: time / that of the same engine behind PyO3", 1.5, ratio(numbers, engine))
     goal("3.84 MB / 3.84 KB, await", 1.2, ratio(("large array", "ours, await"), awaited))
     for row in nodes:
         if row["contender"].startswith("ours"):
@@ -272,6 +285,36 @@ def goals(cases: list[Case], nodes: list[dict[str, Any]], starts: list[dict[str,
         "100,000 floats: json's time / ours, at least", 20,
         ratio(("list", "json, both ways"), ("list", "ours, sync")), most=False,
     )  # fmt: skip
+    streaming = ("stream", "ours, push and pull")
+    at_once = ("stream, many", "ours, push_many and pull_many")
+    goal(
+        "streaming, one at a time: GStreamer's time from Python / ours, at least", 10,
+        ratio(("stream, one", "GStreamer, identity"), ("stream, one", "ours, push and pull")),
+        most=False,
+    )  # fmt: skip
+    goal("streaming: time / GStreamer's in C", 1.0, ratio(streaming, ("stream", STREAMED)))
+    if at_once in times:
+        rate = streams.STREAM / times[at_once] / 1e6
+        goal("push_many and pull_many, in million items a second, at least", 2, rate, most=False)
+    for (workload, contender), time_ in times.items():
+        if workload == "python node, batch" and contender.startswith("ours, sync"):
+            goal("a node in Python, per item, in us", 1.5, time_ / 1_000 * 1e6)
+            goal(
+                "a node in Python: GStreamer's time / ours, at least", 6,
+                ratio((workload, ELEMENT), (workload, contender)), most=False,
+            )  # fmt: skip
+    for workload, least in (("branches", 1.8), ("stages", 1.7)):
+        one, all_ = (workload, "ours, one core"), (workload, "ours, all cores")
+        if (os.cpu_count() or 1) > 1:
+            text = f"{workload}: one core's time / that of all, at least"
+            goal(text, least, ratio(one, all_), most=False)
+    for row in runs:
+        if row["contender"].startswith("ours") and not row["failed"]:
+            what = f"a million runs, {row['workload']}"
+            goal(f"{what}: growth in KB", 1_024, row["rss_growth_kb"])
+            goal(f"{what}: page faults per run", 0.001, row["faults_per_run"])
+            goal(f"{what}: objects left", 0, row["handles_left"])
+            goal(f"{what}: calls into the library per run", 3, sum(row["calls"].values()))
     for row in starts:
         if row["contender"].startswith("ours") and not row["failed"]:
             goal("import, in ms", 15, row["import_median_ms"])
@@ -322,13 +365,13 @@ def markdown(report: dict[str, Any]) -> str:
         title, base, _ = WORKLOADS[workload]
         lines += ["", f"## {title}" + (f" [{base}]" if base else "")]
         lines += table(
-            "contender|median|min|ratio|equal|same memory",
+            "contender|median|min|per second|ratio|equal|same memory",
             [
-                [row["contender"], f"failed: {row['failed']}", "", "", "", ""]
+                [row["contender"], row["failed"], "", "", "", "", ""]
                 if row["failed"]
                 else [
                     row["contender"], number(row["median_us"]), number(row["min_us"]),
-                    number(row["ratio"]), word(row["equal"]),
+                    number(row["per_second"], 0), number(row["ratio"]), word(row["equal"]),
                     {True: "yes", False: "no", None: ""}[row["same_memory"]],
                 ]
                 for row in content
@@ -348,6 +391,21 @@ def markdown(report: dict[str, Any]) -> str:
                 for r in report["slopes"]
             ],
         )
+    if report["steady"]:
+        lines += ["", "## One of a million runs, after 10,000"]
+        lines += table(
+            "contender|workload|growth, KB|page faults per run|objects left|calls per run",
+            [
+                [r["contender"], r["workload"], f"failed: {r['failed']}", "", "", ""]
+                if r["failed"]
+                else [
+                    r["contender"], r["workload"], number(r["rss_growth_kb"], 0),
+                    number(r["faults_per_run"], 5), number(r["handles_left"], 0),
+                    ", ".join(f"{name} {n:g}" for name, n in (r["calls"] or {}).items()),
+                ]
+                for r in report["steady"]
+            ],
+        )  # fmt: skip
     if report["cold_start"]:
         lines += ["", "## From a fresh interpreter, in milliseconds"]
         lines += table(
@@ -411,7 +469,7 @@ def main() -> None:
         "rounds": wanted.rounds,
         "machine": machine(),
     }
-    cases, report["versions"], workers = gather(wanted.only)
+    cases, report["versions"], workers, broken = gather(wanted.only)
     try:
         measure(cases, wanted.rounds, say)
     finally:
@@ -425,17 +483,23 @@ def main() -> None:
     }
     report["slopes"] = slopes(cases)
     report["cold_start"] = cold(wanted.rounds) if whole else []
+    if whole:
+        say(f"{steady.RUNS:,} runs, one after the other")
+    report["steady"] = steady.rows() if whole else []
     report["engine"] = engine() if whole and not wanted.no_engine else []
-    report["goals"] = goals(cases, report["slopes"], report["cold_start"])
+    report["goals"] = goals(cases, report["slopes"], report["cold_start"], report["steady"])
 
     wanted.output.mkdir(parents=True, exist_ok=True)
     (wanted.output / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
     text = markdown(report)
     (wanted.output / "bench.md").write_text(text, encoding="utf-8")
     print(text)
-    unequal = [f"{c.workload}: {c.contender}" for c in cases if c.times and not c.equal]
-    if unequal:
-        raise SystemExit("results differ: " + ", ".join(unequal))
+    rows = [(name, row) for name, rows in report["workloads"].items() for row in rows]
+    broken += [f"{name}: {row['contender']} differs" for name, row in rows if row["equal"] is False]
+    broken += [f"{case.workload}: {case.contender} {case.failed}" for case in cases if case.failed]
+    broken += [f"{r['contender']}: {r['failed']}" for r in report["steady"] if r["failed"]]
+    if broken:
+        raise SystemExit("\n".join(["Not as it should be:", *broken]))
 
 
 if __name__ == "__main__":

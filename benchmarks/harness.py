@@ -10,8 +10,10 @@ A contender that brings an interpreter or threads of its own lives in a process 
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import hashlib
+import itertools
 import json
 import os
 import statistics
@@ -19,14 +21,23 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 #: Does the work this often and gives the last result.
 Work = Callable[[int], Any]
+#: By contender and workload the work, or why there is none.
+Works = dict[tuple[str, str], Union[Work, str]]
 
 #: How long a sample takes, about, and at most how many calls it is.
 SAMPLE_SECONDS = 0.02
 SAMPLE_CALLS = 20_000
+
+
+class Timed(NamedTuple):
+    """The result of work that took its time itself, as it is done by a program of its own."""
+
+    seconds: float
+    result: Any
 
 
 def digest(value: Any) -> str:
@@ -51,6 +62,28 @@ def digest(value: Any) -> str:
     return state.hexdigest()
 
 
+def repeated(call: Callable[[], Any]) -> Work:
+    """Work that is a call."""
+
+    def work(calls: int) -> Any:
+        for _ in itertools.repeat(None, calls):
+            result = call()
+        return result
+
+    return work
+
+
+def awaited(loop: asyncio.AbstractEventLoop, call: Callable[[], Any]) -> Work:
+    """Work that is awaited, one after the other in one task."""
+
+    async def many(calls: int) -> Any:
+        for _ in itertools.repeat(None, calls):
+            result = await call()
+        return result
+
+    return lambda calls: loop.run_until_complete(many(calls))
+
+
 def shares(result: Any, given: Any) -> Optional[bool]:
     """Whether the arrays that came out lie where those that went in do; None without arrays."""
     if not isinstance(result, list):
@@ -62,11 +95,14 @@ def shares(result: Any, given: Any) -> Optional[bool]:
 
 
 def timed(work: Work, calls: int, given: Any) -> dict[str, Any]:
-    """One sample, after a call that is not counted."""
-    work(1)
+    """One sample, after a call that is not counted if a sample is many."""
+    if calls > 1:
+        work(1)
     begun = time.perf_counter()
     result = work(calls)
     seconds = time.perf_counter() - begun
+    if isinstance(result, Timed):
+        seconds, result = result
     return {"seconds": seconds, "digest": digest(result), "shared": shares(result, given)}
 
 
@@ -77,13 +113,16 @@ class Case:
     workload: str
     contender: str
     sample: Callable[[int], dict[str, Any]]
-    #: What the result has to be; None if there is nothing to compare.
+    #: The digest of what the result has to be; None if nobody knows, as all have to agree on it.
     expected: Optional[str] = None
     calls: int = 1
     #: Seconds per call, by round.
     times: list[float] = field(default_factory=list)
-    equal: bool = True
+    #: The digests of the results.
+    digests: set[str] = field(default_factory=set)
     shared: Optional[bool] = None
+    #: Why it takes no part, or no more.
+    missing: Optional[str] = None
     failed: Optional[str] = None
 
     @property
@@ -96,14 +135,13 @@ class Case:
 
     def turn(self, calls: int) -> float:
         seen = self.sample(calls)
-        if self.expected is not None:
-            self.equal &= seen["digest"] == self.expected
+        self.digests.add(seen["digest"])
         self.shared = seen["shared"]
         return float(seen["seconds"]) / calls
 
     def attempt(self, step: Callable[[], None]) -> None:
         """A contender that fails is out, and the others go on."""
-        if self.failed is None:
+        if self.missing is None and self.failed is None:
             try:
                 step()
             except Exception as error:  # noqa: BLE001  peers' code may raise anything
@@ -129,12 +167,16 @@ def measure(cases: list[Case], rounds: int, say: Callable[[str], None]) -> None:
     gc.unfreeze()
 
 
+class Unavailable(Exception):
+    """A contender's process could not begin."""
+
+
 class Worker:
     """A process that has one contender: started with a Python of its choice."""
 
     def __init__(self, python: str, peer: str) -> None:
         self.process = subprocess.Popen(
-            [python, os.path.join(os.path.dirname(__file__), "peers.py"), peer],
+            [python, os.path.join(os.path.dirname(__file__), "worker.py"), peer],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -142,9 +184,9 @@ class Worker:
         )
         try:
             self.hello = self._answer()
-        except BaseException:
+        except RuntimeError as error:
             self.close()
-            raise
+            raise Unavailable(error) from None
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -167,9 +209,9 @@ class Worker:
         self.process.wait()
 
 
-def serve(open_peer: Callable[[], tuple[str, dict[tuple[str, str], Work], dict[str, Any]]]) -> None:
-    """The other end of a worker. `open_peer` gives the version, the work by contender and
-    workload, and the inputs by workload."""
+def serve(open_peer: Callable[[], tuple[str, Works, dict[str, Any]]]) -> None:
+    """The other end of a worker. `open_peer` gives the version, the works, and the inputs by
+    workload."""
     # Whatever a peer prints does not get between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -189,6 +231,7 @@ def serve(open_peer: Callable[[], tuple[str, dict[tuple[str, str], Work], dict[s
     for line in sys.stdin:
         contender, workload, calls = json.loads(line)
         try:
-            answer(timed(works[contender, workload], calls, inputs[workload]))
+            work: Any = works[contender, workload]
+            answer(timed(work, calls, inputs.get(workload, ())))
         except Exception as error:  # noqa: BLE001
             answer({"error": f"{type(error).__name__}: {error}"})

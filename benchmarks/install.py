@@ -1,7 +1,8 @@
 """Installs what the benchmarks compare with; says so of what cannot be installed.
 
-Pip's peers go into this interpreter's environment, MediaPipe into one of its own in
-build/mediapipe, and for GStreamer, which comes with the system's Python, build/gstreamer is made.
+Debian's packages are those of debian-packages.txt; as root only. Pip's peers go into this
+interpreter's environment, MediaPipe into one of its own in build/mediapipe, and for GStreamer,
+which comes with the system's Python, build/gstreamer is made.
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build"
 PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
 SYSTEM = "/usr/bin/python3"
+
+
+def lines(name: str) -> list[str]:
+    """What a list of packages holds."""
+    content = (HERE / name).read_text().splitlines()
+    return [line for line in content if line and not line.startswith("#")]
 
 
 def attempt(name: str, *commands: list[str]) -> None:
@@ -32,9 +39,10 @@ def attempt(name: str, *commands: list[str]) -> None:
 
 
 def main() -> None:
-    for line in (HERE / "requirements.txt").read_text().splitlines():
-        if line and not line.startswith("#"):
-            attempt(line, [sys.executable, *PIP, line])
+    tool = str(HERE.parent / "tools" / "debian-packages")
+    attempt("Debian's packages", [tool, *lines("debian-packages.txt")])
+    for line in lines("requirements.txt"):
+        attempt(line, [sys.executable, *PIP, line])
 
     environment = BUILD / "mediapipe"
     wanted = str(HERE / "requirements-mediapipe.txt")
@@ -51,7 +59,7 @@ def main() -> None:
         "GStreamer, of the system",
         [SYSTEM, "-c", check],
         [SYSTEM, "-m", "venv", "--system-site-packages", str(environment)],
-        [python, *PIP, "numpy"],
+        [python, *PIP, "--requirement", str(HERE / "requirements-gstreamer.txt")],
     )
 
 

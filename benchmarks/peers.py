@@ -3,9 +3,8 @@
 A peer is a function that gives its version and, by contender and workload, the work. It imports
 what it needs itself, so where that is not installed it fails with an ImportError. All get the same
 input, a list of items, and give the list of what came out, as arrays where arrays went in; three
-nodes are three things of the peer's own kind that pass on what they get.
-
-    python benchmarks/peers.py PEER    serves one of them to harness.Worker
+nodes are three things of the peer's own kind that pass on what they get. Here a call has all its
+items; what streams is in streams.py.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ import sys
 from typing import Any, Callable
 
 import numpy as np
-from harness import Work, serve
+from harness import Works, awaited, repeated
 
-Works = dict[tuple[str, str], Work]
 ITEMS = 10_000
 
 
@@ -41,28 +39,6 @@ def inputs() -> dict[str, list[Any]]:
 
 def expected(workload: str, items: list[Any]) -> list[Any]:
     return [item + 5 for item in items] if workload == "numbers" else items
-
-
-def repeated(call: Callable[[], Any]) -> Work:
-    """Work that is a call."""
-
-    def work(calls: int) -> Any:
-        for _ in itertools.repeat(None, calls):
-            result = call()
-        return result
-
-    return work
-
-
-def awaited(loop: asyncio.AbstractEventLoop, call: Callable[[], Any]) -> Work:
-    """Work that is awaited, one after the other in one task."""
-
-    async def many(calls: int) -> Any:
-        for _ in itertools.repeat(None, calls):
-            result = await call()
-        return result
-
-    return lambda calls: loop.run_until_complete(many(calls))
 
 
 # --- here ---------------------------------------------------------------------------------------
@@ -96,34 +72,46 @@ def remotemedia(given: dict[str, list[Any]]) -> tuple[str, Works]:
             works["ours, manifest as text", workload] = repeated(
                 lambda text=text, items=items: native.run_manifest(text, items)
             )
-            works.update(layers(native, pipeline, items))
     return native.version(), works
 
 
-def layers(native: Any, pipeline: Any, items: list[Any]) -> Works:
-    """What a run of the numbers consists of, from the inside to the outside."""
+def layers(given: dict[str, list[Any]]) -> tuple[str, Works]:
+    """What a run of the numbers consists of, from the inside to the outside. What is inside of
+    PyO3's reference comes from there."""
     import marshal
 
-    prepared = native.prepare(pipeline.serialize())
-    library = prepared._library
-    ffi, lib, handle = library.ffi, library.lib, prepared._handle
+    from remotemedia._ffi import ffi
+
+    from remotemedia import Pipeline, native
+    from remotemedia.nodes import CalculatorNode, PassThroughNode
+
+    items = given["numbers"]
+    nodes = [PassThroughNode(), CalculatorNode(operation="add", operand=5), PassThroughNode()]
+    pipeline = Pipeline("numbers", nodes)
+    manifest = pipeline.serialize()
+    prepared = native.prepare(manifest)
+
+    # The C ABI and nothing else.
+    lib: Any = ffi.dlopen(native.library_path())
+    opened = ffi.new("rm_pipeline **")
+    text = manifest.encode()
+    assert lib.rm_pipeline_new(ffi.NULL, text, len(text), opened, ffi.NULL) == lib.RM_OK
     written = marshal.dumps(items, 2)
-    run_type, error_type = ffi.typeof("rm_run **"), ffi.typeof("rm_error **")
+    output, run = ffi.new("rm_output *"), ffi.new("rm_run **")
+    output.struct_size = ffi.sizeof("rm_output")
 
     def call() -> Any:
-        output = ffi.new("rm_output *")
-        output.struct_size = ffi.sizeof("rm_output")
-        out, error = ffi.new(run_type), ffi.new(error_type)
         status = lib.rm_pipeline_call(
-            handle, native._RM_MARSHAL_PLAIN, written, len(written),
-            ffi.NULL, 0, -1, 50_000, output, out, error,
+            opened[0], lib.RM_MARSHAL_PLAIN, written, len(written),
+            ffi.NULL, 0, -1, 50_000, output, run, ffi.NULL,
         )  # fmt: skip
-        assert status == 0
+        assert status == lib.RM_OK
         result = ffi.buffer(output.text, output.len)[:]
-        lib.rm_run_free(out[0])
+        lib.rm_run_free(run[0])
         return result
 
-    return {
+    assert marshal.loads(call()) == expected("numbers", items)
+    return native.version(), {
         ("a call into the library that does nothing", "layers"): repeated(lib.rm_abi_version),
         ("marshal.dumps and loads of the items", "layers"): repeated(
             lambda: marshal.loads(marshal.dumps(items, 2))
@@ -232,17 +220,43 @@ def json_text(given: dict[str, list[Any]]) -> tuple[str, Works]:
     }
 
 
+def manifest(workload: str) -> str:
+    """The chain as a manifest."""
+    kinds = {
+        Pass: {"node_type": "PassThrough"},
+        Add: {"node_type": "Calculator", "params": {"operation": "add", "operand": 5}},
+    }
+    nodes = [{"id": f"n{at}", **kinds[type(node)]} for at, node in enumerate(chain(workload))]
+    ends = zip(nodes, nodes[1:])
+    connections = [{"from": source["id"], "to": target["id"]} for source, target in ends]
+    return json.dumps({"version": "v1", "nodes": nodes, "connections": connections})
+
+
 def pyo3(given: dict[str, list[Any]]) -> tuple[str, Works]:
-    """The same nodes behind PyO3, see pyo3_reference."""
+    """Behind PyO3 nodes that can do nothing else, and the same engine as ours; see
+    pyo3_reference."""
     import pyo3_reference
 
     works: Works = {}
     for workload, items in given.items():
         nodes = ["5" if isinstance(node, Add) else "pass" for node in chain(workload)]
-        pipeline = pyo3_reference.Pipeline(nodes)
-        works["PyO3 reference", workload] = repeated(
-            lambda run=pipeline.run, items=items: run(items)
-        )
+        bare = pyo3_reference.Pipeline(nodes)
+        engine = pyo3_reference.Engine(manifest(workload))
+
+        def run_bare(run: Any = bare.run, items: Any = items) -> Any:
+            return run(items)
+
+        def run_engine(run: Any = engine.run, items: Any = items) -> Any:
+            return run(items).outputs
+
+        works["PyO3, bare", workload] = repeated(run_bare)
+        works["PyO3, same engine", workload] = repeated(run_engine)
+        if workload == "numbers":
+            works["the engine alone, called from Rust", "layers"] = (
+                lambda calls, spin=engine.spin, items=items: spin(items, calls)
+            )
+            works["PyO3, bare", "layers"] = repeated(run_bare)
+            works["PyO3, same engine", "layers"] = repeated(run_engine)
     return "built here", works
 
 
@@ -277,9 +291,9 @@ def pyav(given: dict[str, list[Any]]) -> tuple[str, Works]:
 # --- in a process of their own --------------------------------------------------------------------
 
 
-def gstreamer(given: dict[str, list[Any]]) -> tuple[str, Works]:
-    """appsrc, three times identity, appsink, with whatever way of getting the bytes in and out of
-    the binding was the fastest. And identity by the dozen between fakesrc and fakesink, in C."""
+def gst_chain(nodes: str) -> tuple[Any, Any]:
+    """A pipeline of GStreamer's between appsrc and appsink: the functions that push an array and
+    pull one, with whatever way of getting the bytes in and out of the binding was the fastest."""
     import gi
 
     gi.require_version("Gst", "1.0")
@@ -289,15 +303,17 @@ def gstreamer(given: dict[str, list[Any]]) -> tuple[str, Works]:
     Gst.init(None)
     assert GstApp
     pipeline = Gst.parse_launch(
-        "appsrc name=in format=time ! identity silent=true ! identity silent=true"
-        " ! identity silent=true ! appsink name=out sync=false max-buffers=0"
+        f"appsrc name=in format=time ! {nodes} ! appsink name=out sync=false max-buffers=0"
     )
     source, sink = pipeline.get_by_name("in"), pipeline.get_by_name("out")
     source.set_property("max-bytes", 0)
     source.set_property("caps", Gst.Caps.from_string("application/x-array"))
     pipeline.set_state(Gst.State.PLAYING)
 
-    def take() -> Any:
+    def push(array: Any) -> None:
+        source.emit("push-buffer", Gst.Buffer.new_wrapped(array.tobytes()))
+
+    def pull() -> Any:
         buffer = sink.emit("pull-sample").get_buffer()
         if buffer.get_size() < 1 << 16:
             return np.frombuffer(buffer.extract_dup(0, buffer.get_size()), np.float32)
@@ -306,10 +322,21 @@ def gstreamer(given: dict[str, list[Any]]) -> tuple[str, Works]:
         buffer.unmap(mapped)
         return array
 
+    # Neither function keeps the pipeline, and it ends with its last reference.
+    push.pipeline = pipeline  # type: ignore[attr-defined]
+    return push, pull
+
+
+def gstreamer(given: dict[str, list[Any]]) -> tuple[str, Works]:
+    """appsrc, three times identity, appsink. And identity by the dozen between fakesrc and
+    fakesink, in C."""
+    push, pull = gst_chain(" ! ".join(["identity silent=true"] * 3))
+    from gi.repository import Gst
+
     def run(items: list[Any]) -> list[Any]:
         for item in items:
-            source.emit("push-buffer", Gst.Buffer.new_wrapped(item.tobytes()))
-        return [take() for _ in items]
+            push(item)
+        return [pull() for _ in items]
 
     def stream(count: int) -> Any:
         nodes = "identity silent=true ! " * count
@@ -424,16 +451,6 @@ def pipecat(given: dict[str, list[Any]]) -> tuple[str, Works]:
     }
 
 
-#: In this process, and in one of their own.
-HERE = [remotemedia, plain_python, queues, json_text, pyo3, pyav]
+#: In this process, and in one of their own. In this order the table of the layers shows them.
+HERE = [pyo3, layers, remotemedia, plain_python, queues, json_text, pyav]
 APART = [gstreamer, mediapipe, pipecat]
-
-
-def main(name: str) -> None:
-    (peer,) = (peer for peer in APART if peer.__name__ == name)
-    given = inputs()
-    serve(lambda: (*peer(given), given))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

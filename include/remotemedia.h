@@ -93,19 +93,35 @@
 #define RM_TENSOR 3
 /* Kind of a value: sound. */
 #define RM_AUDIO 4
+/* Kind of a value: a frame of video, or another image. */
+#define RM_VIDEO 5
+/* Flag of a view: nobody else reads the memory, so it may be written to. */
+#define RM_WRITABLE 1
+/* A view's `pts_us` where there is no presentation time. */
+#define RM_NO_PTS INT64_MIN
 /*
  Kind of a text: Python's marshal format, version 2, of None, bool, int, float, str, list, tuple
  and dict with str keys. Only for rm_pipeline_call.
  */
-#define RM_MARSHAL 5
+#define RM_MARSHAL 16
 /* The same without binary parts, and with no dict special. */
-#define RM_MARSHAL_PLAIN 6
-/* Flag of a view: nobody else reads the memory, so it may be written to. */
-#define RM_WRITABLE 1
-/* Flag of an output: there may be objects with the key "$rm" in the text. */
+#define RM_MARSHAL_PLAIN 17
+
+/*
+ Flag of a call: once the run is complete only its outputs and counts are wanted. Only with the
+ marshal kinds. The text is then a pair, of the outputs and of bytes for rm_pipeline_report, and
+ where nothing needs the run's memory there is no run.
+ */
+#define RM_DETACH 1
+/* Flag of what a call gave: there may be objects with the key "$rm" in the text. */
 #define RM_ESCAPED 2
-/* A view's `pts_us` where there is no presentation time. */
-#define RM_NO_PTS INT64_MIN
+/* Flag of what a call gave: it lies in the memory of the call's run. */
+#define RM_HELD 8
+/*
+ Flag of what a call gave, with RM_DETACH: the outputs are tensors, the same ones as the parts of
+ the input, in the same order, with the same memory; in the text None stands for them.
+ */
+#define RM_UNCHANGED 4
 
 /*
  Type of an event: a message for the log. `data` is JSON:
@@ -125,7 +141,7 @@
 #define RM_LOG_TRACE 5
 
 /*
- One immutable value: JSON, text, bytes, a tensor or audio.
+ One immutable value: JSON, text, bytes, a tensor, audio or a frame of video.
 
  A batch of items is one rm_data too: a JSON array. JSON has no bytes, arrays of numbers, NaN or
  infinities; those stand in the text as an object with the single key "$rm":
@@ -137,7 +153,8 @@
  Ownership: reference-counted; what you receive is a reference of your own; free it. Immutable:
  any thread may read it.
 
- Functions: rm_data_new, rm_data_view, rm_data_retain, rm_data_free.
+ Functions: rm_data_new, rm_data_view, rm_data_retain, rm_data_free, rm_data_from_dlpack,
+ rm_data_to_dlpack.
  */
 typedef struct rm_data rm_data;
 
@@ -158,7 +175,7 @@ typedef struct rm_error rm_error;
  any thread may run it, several at once.
 
  Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_pipeline_call,
- rm_run_start, rm_pipeline_free.
+ rm_pipeline_report, rm_run_start, rm_pipeline_free.
  */
 typedef struct rm_pipeline rm_pipeline;
 
@@ -208,19 +225,22 @@ typedef int32_t rm_status;
 /*
  The parts of a value, to make an rm_data of or to read one. Fields are only ever added at the
  end. Set `struct_size` to sizeof(rm_view) and everything you do not use to 0 or NULL,
- but `pts_us` of audio without a time to RM_NO_PTS.
+ but `pts_us` of audio and frames without a time to RM_NO_PTS.
  */
 typedef struct rm_view {
   /* sizeof(rm_view) of the side that made the struct. */
   uint32_t struct_size;
-  /* RM_JSON, RM_TEXT, RM_BYTES, RM_TENSOR or RM_AUDIO. */
+  /* RM_JSON, RM_TEXT, RM_BYTES, RM_TENSOR, RM_AUDIO or RM_VIDEO. */
   uint32_t kind;
   /*
-   RM_AUDIO: presentation time of the first frame in microseconds. 0 is a time: write RM_NO_PTS
-   where there is none.
+   RM_AUDIO, RM_VIDEO: presentation time (for audio that of the first frame) in microseconds.
+   0 is a time: write RM_NO_PTS where there is none.
    */
   int64_t pts_us;
-  /* RM_JSON: the value. RM_AUDIO: `{"sample_rate": 16000}`. Others: empty. */
+  /*
+   RM_JSON: the value. RM_AUDIO: `{"sample_rate": 16000}`. RM_VIDEO: `{"format": "rgb24"}`, or
+   "bgr24" (3 channels), "rgba", "bgra" (4), "gray" (1). Others: empty.
+   */
   const char *json;
   /* Length of `json` in bytes. */
   size_t json_len;
@@ -228,7 +248,10 @@ typedef struct rm_view {
   void *data;
   /* Length of the text, the bytes or all elements together, in bytes. */
   uint64_t byte_len;
-  /* Length of each dimension. RM_AUDIO: (frames) or (frames, channels). */
+  /*
+   Length of each dimension. RM_AUDIO: (frames) or (frames, channels). RM_VIDEO: (height, width,
+   channels), or (height, width) for gray; rows from top to bottom, sides of 1 to 65,536.
+   */
   const int64_t *shape;
   /*
    Distance of neighbours in each dimension, in elements; NULL: C-contiguous. Never NULL in a
@@ -243,7 +266,7 @@ typedef struct rm_view {
   int32_t device_id;
   /*
    DLPack's DLDataTypeCode: 0 int, 1 uint, 2 float, 4 bfloat, 5 complex, 6 bool. RM_AUDIO:
-   float of 32 bits in -1..1, or int of 16.
+   float of 32 bits in -1..1, or int of 16. RM_VIDEO: uint of 8.
    */
   uint8_t dtype_code;
   /* Bits of an element. */
@@ -262,24 +285,113 @@ typedef struct rm_view {
 typedef void (*rm_release_fn)(void *user_data);
 
 /*
- What a run gave, in the fewest crossings: the text of the outputs, and views of its binary
- parts. Everything is borrowed from the run. Fields are only ever added at the end; set
- `struct_size` before the call.
+ DLPack's structs, as its own header has them. Where you include that as well, do so before
+ this one.
  */
-typedef struct rm_output {
-  /* sizeof(rm_output) of the side that made the struct. */
+struct DLManagedTensorVersioned;
+#ifndef DLPACK_DLPACK_H_
+/* DLPack's version: of another major one, only the fields up to `flags` have a meaning. */
+typedef struct DLPackVersion {
+  /* 1. */
+  uint32_t major;
+  /* Any. */
+  uint32_t minor;
+} DLPackVersion;
+
+/* Where memory is. */
+typedef struct DLDevice {
+  /* DLPack's DLDeviceType: 1 is the CPU. */
+  int32_t device_type;
+  /* Which device of that type. */
+  int32_t device_id;
+} DLDevice;
+
+/* The type of an element. */
+typedef struct DLDataType {
+  /* DLPack's DLDataTypeCode: 0 int, 1 uint, 2 float, 4 bfloat, 5 complex, 6 bool. */
+  uint8_t code;
+  /* Bits of an element. */
+  uint8_t bits;
+  /* 1. */
+  uint16_t lanes;
+} DLDataType;
+
+/* An array of numbers. */
+typedef struct DLTensor {
+  /* The memory; NULL only if there are no elements. */
+  void *data;
+  /* Where that is. */
+  struct DLDevice device;
+  /* Number of dimensions. */
+  int32_t ndim;
+  /* The type of the elements. */
+  struct DLDataType dtype;
+  /* Length of each dimension. */
+  int64_t *shape;
+  /* Distance of neighbours in each dimension, in elements; NULL: C-contiguous. */
+  int64_t *strides;
+  /* From `data` to the first element, in bytes. */
+  uint64_t byte_offset;
+} DLTensor;
+
+/* A tensor with its owner: whoever has received it calls `deleter` once, when done with it. */
+typedef struct DLManagedTensorVersioned {
+  /* The version that the producer writes. */
+  struct DLPackVersion version;
+  /* The producer's own. */
+  void *manager_ctx;
+  /* Gives the tensor back; NULL: nothing is to be done for that. */
+  void (*deleter)(struct DLManagedTensorVersioned *tensor);
+  /* Bit 0 (1): must not be written to. Bit 1 (2): a copy, which the consumer alone has. */
+  uint64_t flags;
+  /* The tensor. */
+  struct DLTensor dl_tensor;
+} DLManagedTensorVersioned;
+#endif  /* DLPACK_DLPACK_H_ */
+
+/*
+ What rm_pipeline_call takes and gives besides the text: to be used again and again, by hosts to
+ which every argument and every object costs. Fields are only ever added at the end. Set
+ `struct_size`, and everything you do not use to 0 or NULL, but `timeout_ms` to -1.
+
+ Ownership: the struct is yours. rm_call_clear frees what a call has left in it.
+
+ Functions: rm_pipeline_call, rm_call_clear.
+ */
+typedef struct rm_call {
+  /* In: sizeof(rm_call) of the side that made the struct. */
   uint32_t struct_size;
-  /* RM_ESCAPED or 0. */
+  /* In: RM_DETACH or 0. Out: see `given`. */
   uint32_t flags;
-  /* The outputs, a list, in the format of the input; of RM_MARSHAL_PLAIN in RM_MARSHAL. */
-  const char *text;
-  /* Length of `text` in bytes. */
-  size_t len;
-  /* The values that the text refers to, each as large as its struct_size says. */
+  /* In: the time for all of the run, in milliseconds; -1 is without end. */
+  int64_t timeout_ms;
+  /* In: views of the bytes, tensors, audio and frames that the text refers to by index. */
   const struct rm_view *parts;
-  /* How many. */
-  size_t part_count;
-} rm_output;
+  /* In: room for the text of the outputs, or NULL. */
+  char *buffer;
+  /* In: how many bytes of room there are. */
+  size_t buffer_len;
+  /* Out: RM_ESCAPED, RM_UNCHANGED and RM_HELD, or 0. */
+  uint32_t given;
+  /* Out: how many parts the outputs have. */
+  uint32_t given_count;
+  /*
+   Out: the outputs, a list, in the format of the input; of RM_MARSHAL_PLAIN in RM_MARSHAL.
+   In `buffer` if it fits there and there is no run.
+   */
+  const char *text;
+  /* Out: length of `text` in bytes. */
+  size_t len;
+  /* Out: the values that the text refers to, each as large as its struct_size says. */
+  const struct rm_view *given_parts;
+  /*
+   Out: the run, if it is not complete, or if the text or a part lies in its memory. Yours, as
+   from rm_run_start.
+   */
+  struct rm_run *run;
+  /* Out: what went wrong. Yours. */
+  struct rm_error *error;
+} rm_call;
 
 /*
  One event. Fields are only ever added at the end; types that you do not know are to be ignored,
@@ -338,7 +450,7 @@ void rm_error_free(struct rm_error *error);
 /*
  Makes a value.
 
- With `release` NULL everything is copied. Otherwise bytes, tensors and audio that are
+ With `release` NULL everything is copied. Otherwise bytes, tensors, audio and frames that are
  C-contiguous and aligned are used where they are, and must stay as they are, until
  `release(user_data)` (rule 7); everything else is copied and released before this returns.
 
@@ -367,6 +479,35 @@ struct rm_data *rm_data_retain(struct rm_data *data);
 
 /* Gives a reference back. */
 void rm_data_free(struct rm_data *data);
+
+/*
+ Makes a value of a tensor of another library's, and takes it over: its deleter is called exactly
+ once, on any thread, after the last reader is done. Memory that is C-contiguous and aligned is
+ used where it is, and must stay as it is until then; otherwise the elements are copied, and the
+ deleter is called before this returns. The memory is written to only if its flags say that it is
+ a copy, and not that it is read-only.
+
+ If this fails the tensor is as it was, and still yours. Fails with RM_E_UNSUPPORTED for a device
+ other than the CPU, an element type that is not known (see rm_view), more than one lane, or a
+ major version other than 1; RM_E_ARGUMENT for a shape that no array can have, or memory that is
+ NULL; RM_E_LIMIT if there is not enough memory for a copy.
+ */
+rm_status rm_data_from_dlpack(struct DLManagedTensorVersioned *tensor,
+                              struct rm_data **out,
+                              struct rm_error **error);
+
+/*
+ Lends a tensor, audio's samples or a frame's pixels as a DLPack tensor of version 1, uncopied.
+ Whoever gets it calls its deleter, once and from any thread; until then it keeps the memory
+ alive, and counts as an rm_data.
+
+ It is flagged as read-only unless `data` is the only reference to memory that may be written to:
+ then you may write to it once you have freed `data`. Fails with RM_E_ARGUMENT for another kind
+ of value.
+ */
+rm_status rm_data_to_dlpack(const struct rm_data *data,
+                            struct DLManagedTensorVersioned **out,
+                            struct rm_error **error);
 
 /*
  Makes a runtime. `options_json` (NULL with length 0: all defaults) may set
@@ -476,34 +617,6 @@ rm_status rm_run_start(const struct rm_pipeline *pipeline,
                        struct rm_error **error);
 
 /*
- rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are:
- for hosts to which every call and every object costs.
-
- `kind` is RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of `text`, which holds the input
- as for rm_pipeline_run; `parts` are views, all as large as the struct_size of the first says, of
- the bytes, tensors and audio that it refers to by index.
- Parts that are C-contiguous and aligned are used where they are: the memory must stay as it is
- until the run is freed and no thread waits for it any more, and for as long as there are results
- that may refer to it.
-
- Works for up to `slice_us` microseconds; -1 is without end, 0 does nothing yet. RM_OK: complete,
- and `output` is filled; what it points to lives as long as the run. RM_AGAIN: there is more to
- do; go on with rm_run_wait. In both cases the run is yours. Failures as for rm_pipeline_run;
- RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input that cannot be read.
- */
-rm_status rm_pipeline_call(const struct rm_pipeline *pipeline,
-                           uint32_t kind,
-                           const char *text,
-                           size_t len,
-                           const struct rm_view *parts,
-                           uint32_t part_count,
-                           int64_t timeout_ms,
-                           int64_t slice_us,
-                           struct rm_output *output,
-                           struct rm_run **out,
-                           struct rm_error **error);
-
-/*
  Works on a run for up to `timeout_ms`, or a little longer: a node is not stopped in the middle
  of a value. 0 works for about 100 microseconds.
 
@@ -537,6 +650,43 @@ void rm_run_cancel(struct rm_run *run);
  it gets RM_E_CANCELLED.
  */
 void rm_run_free(struct rm_run *run);
+
+/*
+ rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are.
+
+ `kind` is RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of `text`, which holds the input
+ as for rm_pipeline_run. Without a text (`len` 0) the `part_count` parts are the items. Parts that
+ are C-contiguous and aligned are used where they are: the memory must stay as it is until the
+ run is freed and no thread waits for it any more, and for as long as there are results that may
+ refer to it; where there is no run, until this returns.
+
+ Works for up to `slice_us` microseconds; -1 is without end, 0 does nothing yet. RM_OK: complete;
+ what `call` points to lives as long as its run, or where there is none until its next use.
+ RM_AGAIN: there is more to do; go on with rm_run_wait. Failures as for rm_pipeline_run, with the
+ error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input that
+ cannot be read. The fields `run` and `error` are overwritten: clear them before.
+ */
+rm_status rm_pipeline_call(const struct rm_pipeline *pipeline,
+                           uint32_t kind,
+                           const char *text,
+                           size_t len,
+                           uint32_t part_count,
+                           int64_t slice_us,
+                           struct rm_call *call);
+
+/* Frees the run and the error that a call has left in the struct, and sets the fields to NULL. */
+void rm_call_clear(struct rm_call *call);
+
+/*
+ What the packed counts of a call say, in the form of rm_run_report. `counts` are the bytes that
+ stand behind the outputs in the text of a call with RM_DETACH, of a run of the same pipeline.
+ May be asked in a forked child with a pipeline from before.
+ */
+rm_status rm_pipeline_report(const struct rm_pipeline *pipeline,
+                             const char *counts,
+                             size_t len,
+                             struct rm_data **out,
+                             struct rm_error **error);
 
 /* Makes an empty queue. */
 rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);

@@ -50,13 +50,21 @@
 
 #define RM_AUDIO 4
 
-#define RM_MARSHAL 5
-
-#define RM_MARSHAL_PLAIN 6
+#define RM_VIDEO 5
 
 #define RM_WRITABLE 1
 
+#define RM_MARSHAL 16
+
+#define RM_MARSHAL_PLAIN 17
+
+#define RM_DETACH 1
+
 #define RM_ESCAPED 2
+
+#define RM_HELD 8
+
+#define RM_UNCHANGED 4
 
 #define RM_EVENT_LOG 1
 
@@ -107,14 +115,55 @@ typedef struct rm_view {
 
 typedef void (*rm_release_fn)(void *user_data);
 
-typedef struct rm_output {
+typedef struct DLPackVersion {
+  uint32_t major;
+  uint32_t minor;
+} DLPackVersion;
+
+typedef struct DLDevice {
+  int32_t device_type;
+  int32_t device_id;
+} DLDevice;
+
+typedef struct DLDataType {
+  uint8_t code;
+  uint8_t bits;
+  uint16_t lanes;
+} DLDataType;
+
+typedef struct DLTensor {
+  void *data;
+  struct DLDevice device;
+  int32_t ndim;
+  struct DLDataType dtype;
+  int64_t *shape;
+  int64_t *strides;
+  uint64_t byte_offset;
+} DLTensor;
+
+typedef struct DLManagedTensorVersioned {
+  struct DLPackVersion version;
+  void *manager_ctx;
+  void (*deleter)(struct DLManagedTensorVersioned *tensor);
+  uint64_t flags;
+  struct DLTensor dl_tensor;
+} DLManagedTensorVersioned;
+
+typedef struct rm_call {
   uint32_t struct_size;
   uint32_t flags;
+  int64_t timeout_ms;
+  const struct rm_view *parts;
+  char *buffer;
+  size_t buffer_len;
+  uint32_t given;
+  uint32_t given_count;
   const char *text;
   size_t len;
-  const struct rm_view *parts;
-  size_t part_count;
-} rm_output;
+  const struct rm_view *given_parts;
+  struct rm_run *run;
+  struct rm_error *error;
+} rm_call;
 
 typedef struct rm_event {
   uint32_t struct_size;
@@ -150,6 +199,14 @@ rm_status rm_data_view(const struct rm_data *data, struct rm_view *out, struct r
 struct rm_data *rm_data_retain(struct rm_data *data);
 
 void rm_data_free(struct rm_data *data);
+
+rm_status rm_data_from_dlpack(struct DLManagedTensorVersioned *tensor,
+                              struct rm_data **out,
+                              struct rm_error **error);
+
+rm_status rm_data_to_dlpack(const struct rm_data *data,
+                            struct DLManagedTensorVersioned **out,
+                            struct rm_error **error);
 
 rm_status rm_runtime_new(const char *options_json,
                          size_t len,
@@ -198,18 +255,6 @@ rm_status rm_run_start(const struct rm_pipeline *pipeline,
                        struct rm_run **out,
                        struct rm_error **error);
 
-rm_status rm_pipeline_call(const struct rm_pipeline *pipeline,
-                           uint32_t kind,
-                           const char *text,
-                           size_t len,
-                           const struct rm_view *parts,
-                           uint32_t part_count,
-                           int64_t timeout_ms,
-                           int64_t slice_us,
-                           struct rm_output *output,
-                           struct rm_run **out,
-                           struct rm_error **error);
-
 rm_status rm_run_wait(struct rm_run *run,
                       int64_t timeout_ms,
                       struct rm_data **result,
@@ -221,6 +266,22 @@ rm_status rm_run_report(struct rm_run *run, struct rm_data **out, struct rm_erro
 void rm_run_cancel(struct rm_run *run);
 
 void rm_run_free(struct rm_run *run);
+
+rm_status rm_pipeline_call(const struct rm_pipeline *pipeline,
+                           uint32_t kind,
+                           const char *text,
+                           size_t len,
+                           uint32_t part_count,
+                           int64_t slice_us,
+                           struct rm_call *call);
+
+void rm_call_clear(struct rm_call *call);
+
+rm_status rm_pipeline_report(const struct rm_pipeline *pipeline,
+                             const char *counts,
+                             size_t len,
+                             struct rm_data **out,
+                             struct rm_error **error);
 
 rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);
 

@@ -22,12 +22,14 @@ from remotemedia.errors import (
     RunEndedError,
     RunTimeoutError,
 )
+from remotemedia.frame import Frame
 from remotemedia.result import Result
 
 __all__ = [
     "AsyncSession",
     "Audio",
     "EngineWarning",
+    "Frame",
     "LibraryNotFoundError",
     "ManifestError",
     "MarshalError",

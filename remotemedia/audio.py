@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, Optional, Union
 
+from remotemedia.media import Media
+
 __all__ = ["Audio"]
 
 #: Limits of the native library, checked here as well so that the error comes from where the
@@ -13,11 +15,7 @@ MAX_SAMPLE_RATE = 768_000
 MAX_CHANNELS = 64
 
 
-#: How far from 0 a presentation time may be, in seconds; the library counts microseconds.
-MAX_PTS = 2**62 / 1_000_000
-
-
-class Audio:
+class Audio(Media):
     """Interleaved samples and how fast they go by.
 
     Args:
@@ -32,7 +30,7 @@ class Audio:
             range.
     """
 
-    __slots__ = ("_pts", "_sample_rate", "_samples", "_view")
+    __slots__ = ("_sample_rate",)
 
     def __init__(self, samples: Any, sample_rate: float, pts: Optional[float] = None) -> None:
         try:
@@ -62,15 +60,8 @@ class Audio:
             raise TypeError(f"sample_rate is a whole number, not {sample_rate!r}")
         if not 1 <= sample_rate <= MAX_SAMPLE_RATE:
             raise ValueError(f"sample_rate is 1 to {MAX_SAMPLE_RATE} Hz, not {sample_rate}")
-        if pts is not None:
-            if isinstance(pts, bool) or not isinstance(pts, (int, float)):
-                raise TypeError(f"pts is a number of seconds or None, not {pts!r}")
-            if not -MAX_PTS <= pts <= MAX_PTS:
-                raise ValueError(f"pts is within {MAX_PTS:.0f} seconds of 0, not {pts!r}")
-        self._samples = samples
-        self._view = view
+        super().__init__(samples, view, pts)
         self._sample_rate = int(sample_rate)
-        self._pts = None if pts is None else float(pts)
 
     @property
     def sample_rate(self) -> int:
@@ -78,23 +69,12 @@ class Audio:
         return self._sample_rate
 
     @property
-    def pts(self) -> Optional[float]:
-        """Presentation time of the first frame in seconds, or None."""
-        return self._pts
-
-    @property
     def samples(self) -> Any:
         """The samples: what was given, or a NumPy array for audio that comes from a node.
 
         Without NumPy installed that is a memoryview.
         """
-        if type(self._samples) is memoryview:
-            try:
-                import numpy
-            except ImportError:
-                return self._samples
-            self._samples = numpy.asarray(self._view)
-        return self._samples
+        return self._shown()
 
     @property
     def frames(self) -> int:
@@ -128,22 +108,16 @@ class Audio:
         memory = bytearray(view.tobytes())
         return _rebuild, (memory, view.format, view.shape, self.sample_rate, self.pts)
 
-    def _memoryview(self) -> Any:
-        """The samples as a memoryview; for this package."""
-        return self._view
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Audio):
             return NotImplemented
         return (
             self.sample_rate == other.sample_rate
             and self.pts == other.pts
-            and self._view.format == other._view.format
-            and self._view.shape == other._view.shape
-            and self._view.tobytes() == other._view.tobytes()
+            and self._same_array(other)
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __repr__(self) -> str:
         kind = "float32" if self._view.format == "f" else "int16"

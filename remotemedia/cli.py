@@ -14,6 +14,7 @@ from typing import Any, Callable, Optional, TextIO
 from remotemedia import native
 from remotemedia.audio import Audio
 from remotemedia.errors import RemoteMediaError
+from remotemedia.frame import Frame
 
 #: After how many seconds a run is long enough for a progress line.
 _LONG = 1.0
@@ -215,8 +216,8 @@ def _names(folder: Optional[str], output: str) -> Iterator[Optional[str]]:
 
 
 def _jsonable(value: Any, names: Iterator[Optional[str]]) -> Any:
-    """The value as JSON: audio as a description (with the file, if written), arrays as nested
-    lists, bytes as base64, and floats that JSON lacks as ``{"$rm": "NaN"}``."""
+    """The value as JSON: audio and frames as a description (with the file, if written), arrays as
+    nested lists, bytes as base64, and floats that JSON lacks as ``{"$rm": "NaN"}``."""
     if isinstance(value, Audio):
         about = {"sample_rate": value.sample_rate, "channels": value.channels,
                  "frames": value.frames}  # fmt: skip
@@ -225,6 +226,8 @@ def _jsonable(value: Any, names: Iterator[Optional[str]]) -> Any:
             return about
         value.save(path)
         return {"file": path, **about}
+    if isinstance(value, Frame):
+        return {"width": value.width, "height": value.height, "format": value.format}
     if isinstance(value, dict):
         return {key: _jsonable(item, names) for key, item in value.items()}
     if isinstance(value, list):

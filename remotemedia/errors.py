@@ -157,6 +157,18 @@ class RunEndedError(RemoteMediaError, EOFError):
     default_code = "RM_E_CLOSED"
 
 
+class Refused(Exception):
+    """A value does not cross. For this package alone: whoever knows where the value stands makes a
+    :class:`MarshalTypeError` of it."""
+
+    def __init__(self, why: str, hint: str) -> None:
+        super().__init__(why)
+        self.why = why
+        self.hint = hint
+        #: From the value to the part of it that does not cross.
+        self.steps: tuple[str, ...] = ()
+
+
 _OF_VALUES = {"RM_E_ARGUMENT", "RM_E_JSON", "RM_E_UTF8", "RM_E_LIMIT"}
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, Optional, Union
 
 from remotemedia.audio import Audio
 from remotemedia.errors import MarshalTypeError, MarshalValueError
+from remotemedia.frame import Frame
+from remotemedia.media import Media
 
-__all__ = ["is_array", "kind", "normalise_input", "normalise_timeout"]
+__all__ = ["is_array", "is_foreign", "kind", "normalise_input", "normalise_timeout"]
 
 _KINDS: dict[type, str] = {
     type(None): "null",
@@ -22,14 +25,23 @@ _KINDS: dict[type, str] = {
     bytes: "bytes",
     bytearray: "bytes",
     Audio: "audio",
+    Frame: "a frame",
 }
+#: Libraries whose series and tables cross.
+_FOREIGN = ("pandas", "pyarrow")
+
+
+def is_foreign(cls: type) -> bool:
+    """Whether a class derives from one of pandas or pyarrow; without importing these."""
+    loaded = [name for name in _FOREIGN if name in sys.modules]
+    return bool(loaded) and any(base.__module__.partition(".")[0] in loaded for base in cls.__mro__)
 
 
 def is_array(value: Any) -> bool:
     """Whether this is an array, or a number that is part of one, as NumPy, PyTorch and the
     standard library have them; without importing any of these."""
     cls = type(value)
-    if cls in _KINDS:
+    if cls in _KINDS or isinstance(value, Media):
         return False
     if hasattr(cls, "__array_interface__") or hasattr(cls, "__dlpack__"):
         return True
@@ -90,7 +102,11 @@ def normalise_input(items: Any) -> Union[list[Any], dict[str, list[Any]]]:
 def _items(items: Any, what: str, pointer: str, hint: str) -> list[Any]:
     if isinstance(items, list):
         return items
-    scalar = isinstance(items, (str, bytes, bytearray, memoryview, Mapping)) or is_array(items)
+    scalar = (
+        isinstance(items, (str, bytes, bytearray, memoryview, Mapping))
+        or is_array(items)
+        or is_foreign(type(items))
+    )
     if scalar or not isinstance(items, Iterable):
         if hasattr(items, "__aiter__"):
             hint = "collect it first: [item async for item in ...]"

@@ -1,10 +1,10 @@
 """Values as the native library takes and gives them: text with the binary parts beside it.
 
 The text is Python's own marshal format, version 2, which every Python writes and reads in native
-code and with every type told apart; results that take longer come as JSON. Neither has arrays and
-audio; those, bytes, and in JSON NaN and the infinities, stand in it as a dict with the single key
-``"$rm"``, and so does a dict of the user's that has this key. ``include/remotemedia.h`` has the
-rules, at ``rm_data``.
+code and with every type told apart; results that take longer come as JSON. Neither has arrays,
+audio and frames; those, bytes, and in JSON NaN and the infinities, stand in it as a dict with the
+single key ``"$rm"``, and so does a dict of the user's that has this key.
+``include/remotemedia.h`` has the rules, at ``rm_data``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import marshal
 import sys
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 from remotemedia.audio import Audio
 from remotemedia.errors import (
@@ -20,7 +20,11 @@ from remotemedia.errors import (
     MarshalOverflowError,
     MarshalTypeError,
     MarshalValueError,
+    Refused,
 )
+from remotemedia.frame import Frame
+from remotemedia.inputs import is_foreign
+from remotemedia.media import Media
 
 #: How deep lists and dicts in an item may be nested.
 MAX_DEPTH = 100
@@ -35,7 +39,7 @@ Path = tuple[Any, ...]
 class Part(NamedTuple):
     """A binary part: what an ``rm_view`` of it holds."""
 
-    #: ``"bytes"``, ``"tensor"`` or ``"audio"``.
+    #: ``"bytes"``, ``"tensor"``, ``"audio"`` or ``"video"``.
     kind: str
     #: An object whose buffer is the memory, C-contiguous and in native byte order. Never a
     #: memoryview: the collector may clear one that cffi still has a buffer of, and then crash.
@@ -43,7 +47,8 @@ class Part(NamedTuple):
     #: DLPack's type code and the bits of an element; (0, 0) for bytes.
     dtype: tuple[int, int]
     shape: tuple[int, ...]
-    sample_rate: int = 0
+    #: What else there is to know of audio and frames, as JSON.
+    meta: bytes = b""
     #: Presentation time in microseconds.
     pts_us: Optional[int] = None
 
@@ -56,13 +61,14 @@ def guess(items: list[Any]) -> Optional[bytes]:
     """
     for place in (0, -1):
         value: Any = items
-        for _ in range(5):
-            if type(value) in _SEQUENCES and value:
-                value = value[place]
-            elif type(value) is dict and value:
-                value = next(iter(value.values()))
-        if type(value) not in _PLAIN:
-            return None
+        depth = 0
+        while (kind := type(value)) not in _SCALARS:
+            depth += 1
+            if kind not in _CONTAINERS:
+                return None
+            if not value or depth > 5:
+                break
+            value = next(iter(value.values())) if kind is dict else value[place]
     try:
         return marshal.dumps(items, 2)
     except ValueError:
@@ -73,8 +79,9 @@ def encode(value: Any, place: str = "input", levels: int = 0) -> tuple[bytes, li
     """Text for a value, and its binary parts.
 
     Args:
-        value: None, bool, int, float, str, bytes, bytearray, memoryview, arrays, Audio, and lists,
-            tuples and dicts with str keys of these.
+        value: None, bool, int, float, str, bytes, bytearray, memoryview, arrays, Audio, Frame,
+            series and tables of pandas and pyarrow, and lists, tuples and dicts with str keys of
+            these.
         place: what error messages call the value.
         levels: how many outer levels are not the user's, and do not count for the depth.
 
@@ -94,8 +101,8 @@ _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (tuple, lambda value: tuple.__getitem__(value, slice(None))),
     (dict, dict.copy),
 )
-_SEQUENCES = (list, tuple)
-_PLAIN = {int, float, str, bool, type(None), list, tuple, dict}
+_SCALARS = {int, float, str, bool, type(None)}
+_CONTAINERS = {list, tuple, dict}
 
 
 def _where(path: Path, place: str) -> str:
@@ -127,9 +134,9 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
                 "pass it as float, as str or as bytes",
             )
         return value
-    if kind in _codes:
+    if kind in codes:
         # An array of NumPy's in the common form needs no second look.
-        code = _codes[kind].get(value.dtype)
+        code = codes[kind].get(value.dtype)
         if code is not None and value.flags.c_contiguous:
             parts.append(Part("tensor", value, code, value.shape))
             return {_ESCAPE: len(parts) - 1}
@@ -157,9 +164,19 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
                 )  # fmt: skip
             plain[name] = _walk(item, (*path, key), parts, place, levels)
         return {_ESCAPE: plain} if _ESCAPE in plain else plain
-    if kind is Audio:
-        parts.append(_audio(value))
+    if isinstance(value, Media):
+        parts.append(_media(value))
         return {_ESCAPE: len(parts) - 1}
+    if is_foreign(kind):
+        from remotemedia import interop
+
+        try:
+            known = interop.plain(value)
+        except Refused as error:
+            path = (*path, *error.steps)
+            raise _refuse(MarshalTypeError, path, place, error.why, error.hint) from None
+        if known is not None:
+            return _walk(known, path, parts, place, levels)
     part = None if isinstance(value, str) else _binary(value, path, place)
     if part is not None:
         parts.append(part)
@@ -168,7 +185,9 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
     for base, exact in _BASES:
         if isinstance(value, base):
             return _walk(exact(value), path, parts, place, levels)
-    hint = "use None, bool, int, float, str, bytes, arrays, Audio, or lists and dicts of these"
+    hint = (
+        "use None, bool, int, float, str, bytes, arrays, Audio, Frame, or lists and dicts of these"
+    )
     if hasattr(kind, "__fspath__"):
         hint = "pass a path as text: str(path)"
     why = f"{_named(kind)} is not a value that crosses to the native library"
@@ -228,16 +247,22 @@ _FORMATS = {
     "Zf": 5,
     "Zd": 5,
 }
+_BFLOAT16 = (4, 16)
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 
 
-def _audio(audio: Audio) -> Part:
-    view, memory = audio._memoryview(), audio.samples
+def _media(media: Media) -> Part:
+    view, memory = media._memoryview(), media._shown()
     if type(memory) is memoryview:
         memory = memory.tobytes()
-    pts_us = None if audio.pts is None else round(audio.pts * 1_000_000)
-    dtype = (2, 32) if view.format == "f" else (0, 16)
-    return Part("audio", memory, dtype, view.shape, audio.sample_rate, pts_us)
+    pts_us = None if media.pts is None else round(media.pts * 1_000_000)
+    if isinstance(media, Audio):
+        dtype = (2, 32) if view.format == "f" else (0, 16)
+        meta = b'{"sample_rate":%d}' % media.sample_rate
+        return Part("audio", memory, dtype, view.shape, meta, pts_us)
+    assert isinstance(media, Frame), "there are no others"
+    meta = b'{"format":"%b"}' % media.format.encode()
+    return Part("video", memory, (1, 8), view.shape, meta, pts_us)
 
 
 def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
@@ -253,6 +278,10 @@ def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
                 "release it after the run",
             ) from None  # fmt: skip
         if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
+            if value.dtype.name == "bfloat16":
+                # NumPy has no buffer of a type that is not its own.
+                bits = numpy.asarray(value, order="C").view("uint16")
+                return Part("tensor", bits, _BFLOAT16, value.shape)
             raise _refuse(
                 MarshalTypeError,
                 path,
@@ -261,9 +290,12 @@ def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
                 "convert it with .astype, for example to int64",
             ) from None
         if hasattr(kind, "__dlpack__"):
-            import numpy as imported
+            from remotemedia import dlpack
 
-            return _binary(imported.from_dlpack(value), path, place)
+            try:
+                return Part("tensor", *dlpack.read(value))
+            except Refused as error:
+                raise _refuse(MarshalTypeError, path, place, error.why, error.hint) from error
         return None
     if hasattr(value, "mask"):
         raise _refuse(
@@ -299,12 +331,12 @@ def _binary(value: Any, path: Path, place: str) -> Optional[Part]:
 def _remember(array: Any, dtype: tuple[int, int]) -> None:
     numpy = sys.modules.get("numpy")
     if numpy is not None and type(array) is numpy.ndarray and array.dtype.isbuiltin == 1:
-        _codes.setdefault(numpy.ndarray, {})[array.dtype] = dtype
+        codes.setdefault(numpy.ndarray, {})[array.dtype] = dtype
 
 
 #: The element types of NumPy's that were met, in DLPack's codes; by the class of its arrays, as
 #: NumPy may not be there.
-_codes: dict[type, dict[Any, tuple[int, int]]] = {}
+codes: dict[type, dict[Any, tuple[int, int]]] = {}
 
 
 def _in_native_order(array: Any) -> Any:
@@ -313,12 +345,25 @@ def _in_native_order(array: Any) -> Any:
 
 def read_only_view(array: Any) -> Any:
     """A view of a NumPy array that cannot be written to; None for another object."""
-    numpy = sys.modules.get("numpy")
-    if numpy is None or type(array) is not numpy.ndarray:
+    if type(array) not in codes:
         return None
     view = array.view()
-    view.flags.writeable = False
+    view.setflags(False)
     return view
+
+
+def part(array: Any) -> Part:
+    """The part for a NumPy array in a form that has been met."""
+    return Part("tensor", array, codes[type(array)][array.dtype], array.shape)
+
+
+def same(part: Part) -> Any:
+    """The array of a part that was not changed; it cannot be written to."""
+    array = None if part.dtype == _BFLOAT16 else read_only_view(part.memory)
+    if array is not None:
+        return array
+    memory: Any = memoryview(part.memory)
+    return tensor(memory.cast("B").toreadonly(), part.dtype, part.shape)
 
 
 def tensor(memory: Any, dtype: tuple[int, int], shape: tuple[int, ...]) -> Any:
@@ -328,8 +373,19 @@ def tensor(memory: Any, dtype: tuple[int, int], shape: tuple[int, ...]) -> Any:
         frombuffer, numpy_dtype = known
         array = frombuffer(memory, numpy_dtype)
         return array if len(shape) == 1 else array.reshape(shape)
+    if dtype == _BFLOAT16:
+        # Its import teaches NumPy the type.
+        try:
+            import ml_dtypes
+            import numpy as extended
+        except ImportError:
+            raise MarshalTypeError(
+                "NumPy has no bfloat16", hint="pip install ml_dtypes numpy"
+            ) from None
+        _dtypes[dtype] = (extended.frombuffer, extended.dtype(ml_dtypes.bfloat16))
+        return tensor(memory, dtype, shape)
     code, bits = dtype
-    name = {0: "int", 1: "uint", 2: "float", 5: "complex", 6: "bool"}.get(code)
+    name = {0: "int", 1: "uint", 2: "float", 5: "complex", 6: "bool"}[code]
     try:
         import numpy
     except ImportError:
@@ -348,60 +404,64 @@ def tensor(memory: Any, dtype: tuple[int, int], shape: tuple[int, ...]) -> Any:
         }.get(dtype)
         if form is None:
             raise MarshalTypeError(
-                f"a tensor of {name or 'bfloat'}{bits} needs NumPy", hint="pip install numpy"
+                f"a tensor of {name}{bits} needs NumPy", hint="pip install numpy"
             ) from None
-        if not shape:
-            return memory.cast(form)
-        return memory.cast(form, shape) if memory.nbytes else memory.cast(form)
-    if name is None:
-        raise MarshalTypeError(
-            f"NumPy has no bfloat{bits}", hint="convert it to float32 in the pipeline"
-        )
+        return _cast(memory, form, shape)
     kind = numpy.dtype("bool" if code == 6 else f"{name}{bits}")
     _dtypes[dtype] = (numpy.frombuffer, kind)
     return tensor(memory, dtype, shape)
+
+
+def _cast(memory: Any, form: str, shape: tuple[int, ...]) -> Any:
+    # PyPy cannot read a view of cffi's memory that was cast to a shape of one dimension; nowhere
+    # is there a shape without elements.
+    return memory.cast(form, shape) if len(shape) > 1 and memory.nbytes else memory.cast(form)
 
 
 #: What NumPy needs for an element type; filled as they are met, since NumPy may not be installed.
 _dtypes: dict[tuple[int, int], tuple[Any, Any]] = {}
 
 
-def audio(
-    memory: Any, dtype: tuple[int, int], shape: tuple[int, ...], rate: int, pts_us: Optional[int]
-) -> Audio:
-    """Audio on this memory, a flat memoryview of bytes."""
+def media(
+    memory: Any,
+    dtype: tuple[int, int],
+    shape: tuple[int, ...],
+    meta: Union[str, bytes],
+    pts_us: Optional[int],
+) -> Media:
+    """Audio or a frame on this memory, a flat memoryview of bytes; see :class:`Part`."""
+    about = json.loads(meta)
+    pts = None if pts_us is None else pts_us / 1_000_000
+    if "format" in about:
+        return Frame(memory.cast("B", shape), about["format"], pts)
     form = "f" if dtype == (2, 32) else "h"
     # A memoryview cannot be cast to a shape without elements, but NumPy has one.
-    samples = tensor(memory, dtype, shape) if 0 in shape else memory.cast(form, shape)
-    return Audio(samples, rate, None if pts_us is None else pts_us / 1_000_000)
+    samples = tensor(memory, dtype, shape) if 0 in shape else _cast(memory, form, shape)
+    return Audio(samples, about["sample_rate"], pts)
 
 
 # --- back ---------------------------------------------------------------------------------------
 
 
-def decode(text: Any, escaped: bool, part: Callable[[int], Any]) -> Any:
-    """The value of marshalled text; ``part(i)`` gives the binary part number i.
-
-    Args:
-        text: an object with the buffer protocol, of this process's making.
-        escaped: whether there may be dicts with the key ``"$rm"`` in it.
-    """
-    value = marshal.loads(text)  # noqa: S302  of our own making
-    return _restore(value, part) if escaped else value
+def decode(text: bytes, part: Callable[[int], Any]) -> Any:
+    """The value of marshalled text of this process's making; ``part(i)`` gives the binary part
+    number i."""
+    return restore(marshal.loads(text), part)  # noqa: S302
 
 
 def decode_json(text: str, part: Callable[[int], Any]) -> Any:
     """The same for JSON text."""
     value = json.loads(text)
-    return _restore(value, part) if '"$rm"' in text else value
+    return restore(value, part) if '"$rm"' in text else value
 
 
 _FLOATS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
-def _restore(value: Any, part: Callable[[int], Any]) -> Any:
+def restore(value: Any, part: Callable[[int], Any]) -> Any:
+    """What a value with escapes stands for."""
     if type(value) is list:
-        return [_restore(item, part) for item in value]
+        return [restore(item, part) for item in value]
     if type(value) is not dict:
         return value
     if _ESCAPE in value:
@@ -411,4 +471,4 @@ def _restore(value: Any, part: Callable[[int], Any]) -> Any:
         if type(content) is str:
             return _FLOATS[content]
         value = content
-    return {key: _restore(item, part) for key, item in value.items()}
+    return {key: restore(item, part) for key, item in value.items()}

@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Awaitable, Iterable, Mapping
 from functools import partial
+from marshal import loads
 from operator import is_
-from typing import Any, Callable, Optional, Union, cast
+from typing import Any, Callable, NamedTuple, Optional, Union, cast
 
 from remotemedia import marshal
 from remotemedia.errors import (
@@ -57,22 +58,37 @@ _ABI_MINOR = 0
 _RM_OK = 0
 _RM_AGAIN = 1
 _RM_NO_PTS = -(2**63)
-_RM_MARSHAL = 5
-_RM_MARSHAL_PLAIN = 6
+_RM_MARSHAL = 16
+_RM_MARSHAL_PLAIN = 17
 _RM_WRITABLE = 1
+_RM_DETACH = 1
 _RM_ESCAPED = 2
+_RM_UNCHANGED = 4
+_RM_HELD = 8
 _OBJECTS = ("error", "data", "pipeline", "run", "queue")
-_KINDS = {"bytes": 2, "tensor": 3, "audio": 4}
-#: How long the library works before Python gets to look for signals, in milliseconds.
+_KINDS = {"bytes": 2, "tensor": 3, "audio": 4, "video": 5}
+#: How long the library works before Python gets to look for signals.
 _SLICE_MS = 50
-#: How long it may work on the thread of an event loop, in microseconds.
-_INLINE_US = 100
+_SLICE_US = 50_000
+#: How long it may work on the thread of an event loop, in microseconds, unless somebody says so.
+INLINE_US = 100
 #: How long the text of a manifest may be: the library's limit.
 _MANIFEST_BYTES = 1 << 20
-#: From how many bytes on outputs are not kept for the sake of the metrics.
-_LARGE = 1 << 16
+#: How many bytes of outputs a call gives without a run that holds them.
+_ROOM = 4096
 #: How many shapes of arrays are remembered.
 _SHAPES = 256
+#: How many places for calls are kept for the next ones.
+_CALLS = 16
+
+#: Makes a result without a call of its constructor.
+new_result = Result.__new__
+
+
+class _Template(NamedTuple):
+    view: Any
+    #: What the view points to.
+    held: Any
 
 
 class _Library:
@@ -117,10 +133,14 @@ class _Library:
         self._shapes: dict[tuple[int, ...], Any] = {}
         self._view = ffi.typeof("rm_view *")
         self._views = ffi.typeof("rm_view[]")
-        self._output = ffi.typeof("rm_output *")
         self._shape = ffi.typeof("int64_t[]")
         self._view_size = ffi.sizeof("rm_view")
-        self._output_size = ffi.sizeof("rm_output")
+        #: Places for calls that nobody uses now.
+        self.calls: list[_Call] = []
+        #: What views of arrays have in common, by their element type and shape, as most come again.
+        self.templates: dict[Any, _Template] = {}
+        self.call = self.lib.rm_pipeline_call
+        self.from_buffer = ffi.from_buffer
         self.log_level = 2
         self._open_log()
 
@@ -188,7 +208,7 @@ class _Library:
         keep: dict[int, Any] = {}
         views = []
         for index, part in enumerate(parts):
-            kind, memory, (code, bits), dims, sample_rate, pts = part
+            kind, memory, (code, bits), dims, text, pts = part
             data = ffi.from_buffer(memory)
             size = len(data)
             start = ffi.cast("void *", data)
@@ -198,11 +218,12 @@ class _Library:
                     self._shapes.clear()
                 shape = self._shapes[dims] = ffi.new(self._shape, dims)
             meta, length = null, 0
-            if sample_rate:
-                text = b'{"sample_rate":%d}' % sample_rate
+            if text:
                 meta, length = ffi.from_buffer(text), len(text)
-            # Arrays without elements may all have the same address.
-            address = int(ffi.cast("intptr_t", start)) if size else -index
+            address = self.address(start)
+            if not size or address in keep:
+                # Arrays without elements may all have the same one; others may share their memory.
+                address = -1 - index
             keep[address] = data, part, shape, meta
             # fmt: off
             views.append((
@@ -217,10 +238,20 @@ class _Library:
         view.struct_size = self._view_size
         return view
 
-    def output(self) -> Any:
-        output = self.ffi.new(self._output)
-        output.struct_size = self._output_size
-        return output
+    def template(self, array: Any) -> Optional[_Template]:
+        """The view of a NumPy array but for where it lies; None if its elements need a look."""
+        if array.dtype not in marshal.codes[type(array)]:
+            return None
+        if len(self.templates) >= _SHAPES:
+            self.templates.clear()
+        views, held = self.views([marshal.part(array)])
+        views[0].data = self.ffi.NULL
+        template = _Template(views[0], (views, [kept[2:] for kept in held.values()]))
+        self.templates[array.dtype, array.shape] = template
+        return template
+
+    def address(self, data: Any) -> int:
+        return int(self.ffi.cast("intptr_t", data))
 
     def adopt(self, data: Any) -> Any:
         """The place for an rm_data that is ours."""
@@ -244,22 +275,20 @@ class _Library:
         return self.memory(view, (slot, keep))
 
     def memory(self, view: Any, keep: Any, given: Optional[dict[int, Any]] = None) -> Any:
-        """The bytes, the array or the audio of a view. The latter two are views on the same
-        memory, for as long as which they keep ``keep``. An array that is one of ``given`` as it
-        was is a view of the same object."""
+        """The bytes, the array, the audio or the frame of a view. All but bytes are views on the
+        same memory, for as long as which they keep ``keep``. An array that is one of ``given`` as
+        it was is a view of the same object."""
         ffi = self.ffi
         if view.kind == 2:
             return bytes(ffi.buffer(view.data, view.byte_len))
         shape = tuple(ffi.unpack(view.shape, view.ndim)) if view.ndim else ()
         dtype = (view.dtype_code, view.dtype_bits)
         if given is not None and view.kind == 3:
-            known = given.get(int(ffi.cast("intptr_t", view.data)))
+            known = given.get(self.address(view.data))
             if known is not None:
                 part = known[1]
                 if part.shape == shape and part.dtype == dtype:
-                    same = marshal.read_only_view(part.memory)
-                    if same is not None:
-                        return same
+                    return marshal.same(part)
         # Holds what the memory belongs to until nobody refers to it any more. Not a function in
         # Python: an exception of a signal handler's would be lost in it.
         holder = partial(is_, keep)
@@ -270,9 +299,9 @@ class _Library:
             memory = memory.toreadonly()
         if view.kind == 3:
             return marshal.tensor(memory, dtype, shape)
-        meta = json.loads(str(ffi.buffer(view.json, view.json_len), "utf-8"))
+        meta = bytes(ffi.buffer(view.json, view.json_len))
         pts_us = None if view.pts_us == _RM_NO_PTS else view.pts_us
-        return marshal.audio(memory, dtype, shape, meta["sample_rate"], pts_us)
+        return marshal.media(memory, dtype, shape, meta, pts_us)
 
     def _child(self, child: Any, keep: Any) -> Any:
         # Borrowed from its parent, so it gets a reference of its own.
@@ -420,20 +449,97 @@ class Prepared:
         library.check(library.lib.rm_pipeline_info, self._slot[0], out)
         return dict(library.take(out))
 
-    def _start(self, items: Input, timeout: Optional[float], slice_us: int) -> _Run:
-        value = items if type(items) is list else normalise_input(items)
-        timeout_ms = -1
-        if timeout is not None:
-            seconds = normalise_timeout(timeout)
-            # Never 0 for more than nothing.
-            timeout_ms = -1 if seconds is None else round(seconds * 1000) or int(seconds > 0)
+    @property
+    def heavy(self) -> bool:
+        """Whether a node may take more than about 100 microseconds for a value."""
+        if self._heavy is None:
+            self._heavy = any(node["heavy"] for node in self.info["nodes"])
+        return self._heavy
+
+    def start(self, items: Input, timeout: Optional[float], slice_us: int) -> Union[Result, _Run]:
+        """Begins a run, and works on it on this thread for so many microseconds.
+
+        One crossing, and no object of the library's that would have to be freed, if the work is
+        done by then and the outputs are small or are the arrays of the input.
+
+        Returns:
+            The result, or the run if it is not complete.
+        """
+        library = self._library
         try:
-            return _Run(self._library, self._slot[0], value, timeout_ms, slice_us)
-        except RemoteMediaError as error:
-            if error.code != "RM_E_FORKED":
-                raise
-        self._slot = self._open()
-        return _Run(self._library, self._slot[0], value, timeout_ms, slice_us)
+            call = library.calls.pop()
+        except IndexError:
+            call = _Call(library)
+        text: Optional[bytes] = None
+        kind, count = _RM_MARSHAL_PLAIN, 0
+        arrays: Any = None
+        parts: list[marshal.Part] = []
+        held: Any = None
+        if type(items) is list and items:
+            if type(items[0]) in marshal.codes:
+                arrays = items.copy()
+                held = call.lend(arrays)
+                if held is not None:
+                    text, count = b"", len(held)
+            else:
+                text = marshal.guess(items)
+        while True:
+            if text is None:
+                kind = _RM_MARSHAL
+                value = normalise_input(items)
+                # The batch itself, and a mapping around it, are not levels of the user's.
+                text, parts = marshal.encode(value, "input", 2 if type(value) is dict else 1)
+                arrays = None
+                count = len(parts)
+                held = call.show(parts) if parts else None
+            struct = call.struct
+            if timeout is not None:
+                struct.timeout_ms = _milliseconds(timeout)
+            status = library.call(self._slot[0], kind, text, len(text), count, slice_us, struct)
+            if library.pending[0]:
+                library.drain_log()
+            if status >= 0:
+                break
+            failure = library.failure(struct.error, MarshalValueError)
+            call = _Call(library)
+            if failure.code == "RM_E_FORKED":
+                self._slot = self._open()
+                held = None
+            elif kind == _RM_MARSHAL or count or not isinstance(failure, MarshalError):
+                raise failure
+            text = None
+        if status == _RM_AGAIN:
+            return _Run(library, call, held)
+        given = struct.given
+        # Marshalled by the library.
+        outputs, counts = loads(call.text if given < _RM_HELD else call.long_text())  # noqa: S302
+        if given:
+            if given & _RM_UNCHANGED:
+                if arrays is not None:
+                    outputs = list(map(marshal.read_only_view, arrays))
+                else:
+                    outputs = [marshal.same(part) for part in parts]
+            if given & _RM_ESCAPED:
+                outputs = marshal.restore(outputs, call.reader(held, arrays))
+        if given < _RM_HELD:
+            if timeout is not None:
+                struct.timeout_ms = -1
+            if len(library.calls) < _CALLS:
+                library.calls.append(call)
+        result = new_result(Result)
+        result += outputs
+        result._outputs = outputs
+        result._engine = "native"
+        result._read = self.report, counts
+        result._report = None
+        return result
+
+    def report(self, counts: bytes) -> dict[str, Any]:
+        """What the packed counts of a run of this pipeline say."""
+        library = self._library
+        out = library.out("data")
+        library.check(library.lib.rm_pipeline_report, self._slot[0], counts, len(counts), out)
+        return dict(library.take(out))
 
     def run(
         self,
@@ -445,42 +551,107 @@ class Prepared:
 
         ``progress(done, total)`` is called about every 50 ms.
         """
-        run = self._start(items, timeout, _SLICE_MS * 1000)
-        if not run.complete:
-            try:
-                while True:
-                    if progress is not None:
-                        report = run.report()
-                        progress(report["items_done"], report["items"])
-                    if run.wait(_SLICE_MS):
-                        break
-            except BaseException:
-                # Ctrl-C, for one: its nodes are cleaned up before it is reported.
-                run.close()
-                raise
-        return run.result()
+        done = self.start(items, timeout, _SLICE_US)
+        return done.finish(progress) if isinstance(done, _Run) else done
 
-    async def run_async(self, items: Input = None, timeout: Optional[float] = None) -> Result:
+    async def run_async(
+        self, items: Input = None, timeout: Optional[float] = None, inline_us: int = INLINE_US
+    ) -> Result:
         """Like :meth:`run`, for asyncio: short work is done at once, longer work in a thread.
 
         Cancelling the awaiting task cancels the run.
-        """
-        if self._heavy is None:
-            self._heavy = any(node["heavy"] for node in self.info["nodes"])
-        run = self._start(items, timeout, 0 if self._heavy else _INLINE_US)
-        if not run.complete:
-            from asyncio import get_running_loop
 
-            _cancelled_at_exit(run)
-            try:
-                await get_running_loop().run_in_executor(None, run.wait_in_thread)
-            except BaseException:
-                # The thread may still be at work; the run is freed when it has let go.
-                run.cancel()
-                raise
-            finally:
-                _in_threads.discard(run)
-        return run.result()
+        Args:
+            items: as for :meth:`run`.
+            timeout: as for :meth:`run`.
+            inline_us: for how many microseconds it may work on the thread of the event loop, about;
+                0 for not at all. A pipeline with a heavy node never does.
+        """
+        done = self.start(items, timeout, 0 if self.heavy else inline_us)
+        return await done.finish_async() if isinstance(done, _Run) else done
+
+
+def _milliseconds(timeout: Any) -> int:
+    """A timeout as the library takes it: never 0 for more than nothing."""
+    seconds = normalise_timeout(timeout)
+    return -1 if seconds is None else round(seconds * 1000) or int(seconds > 0)
+
+
+class _Call:
+    """A place for a call, to be used again and again: an ``rm_call`` with all that it points to.
+
+    It owns what a call leaves in it from the moment that the library hands it over. Who keeps that
+    keeps the place; it is freed with it.
+    """
+
+    __slots__ = ("array", "library", "room", "struct", "templates", "text", "views")
+
+    def __init__(self, library: _Library) -> None:
+        ffi = library.ffi
+        self.library = library
+        self.struct = ffi.gc(ffi.new("rm_call *"), library.lib.rm_call_clear)
+        self.room = ffi.new("char[]", _ROOM)
+        #: Where the text of the outputs stands if there is no run.
+        self.text = ffi.buffer(self.room)
+        self.struct.struct_size = ffi.sizeof("rm_call")
+        self.struct.flags = _RM_DETACH
+        self.struct.timeout_ms = -1
+        self.struct.buffer = self.room
+        self.struct.buffer_len = _ROOM
+        self.templates: list[Any] = []
+
+    def lend(self, arrays: list[Any]) -> Optional[list[Any]]:
+        """Puts views of NumPy arrays in the place; gives what has to stay for as long as they are
+        used. None if there is one that has to be converted, or that is no array."""
+        library = self.library
+        count = len(arrays)
+        if count > len(self.templates):
+            ffi = library.ffi
+            self.array = ffi.new("rm_view[]", max(count, 4))
+            self.views = [self.array[index] for index in range(max(count, 4))]
+            self.templates = [None] * max(count, 4)
+            self.struct.parts = self.array
+        known, templates, views = library.templates, self.templates, self.views
+        from_buffer = library.from_buffer
+        held = []
+        at = 0
+        try:
+            for array in arrays:
+                if type(array) not in marshal.codes:
+                    return None
+                template = known.get((array.dtype, array.shape)) or library.template(array)
+                if template is None:
+                    return None
+                if templates[at] is not template:
+                    self.array[at] = template.view
+                    templates[at] = template
+                data = from_buffer(array)
+                views[at].data = data
+                held.append(data)
+                at += 1
+        except (BufferError, ValueError):
+            # It is not C-contiguous.
+            return None
+        return held
+
+    def show(self, parts: list[marshal.Part]) -> Any:
+        """Puts views of binary parts in the place; gives what :meth:`lend` gives."""
+        self.templates = []
+        self.array, held = self.library.views(parts)
+        self.struct.parts = self.array
+        return held
+
+    def long_text(self) -> Any:
+        """The text of outputs that a run holds."""
+        return self.library.ffi.buffer(self.struct.text, self.struct.len)
+
+    def reader(self, held: Any, arrays: Any) -> Callable[[int], Any]:
+        """What gives the binary part of the outputs with a number."""
+        if arrays is not None:
+            address = self.library.address
+            held = {address(data): (data, marshal.part(array)) for data, array in zip(held, arrays)}
+        views, keep = self.struct.given_parts, (self, held)
+        return lambda index: self.library.memory(views[index], keep, held)
 
 
 #: Runs that a thread of an executor is waiting for.
@@ -509,65 +680,46 @@ def _cancelled_at_exit(run: _Run) -> None:
 
 
 class _Run:
-    """One rm_run, and what it gave."""
+    """A run that takes longer, and what it gave."""
 
-    __slots__ = (
-        "__weakref__", "_keep", "_library", "_report", "_slot", "complete", "outputs",
-    )  # fmt: skip
+    __slots__ = ("__weakref__", "_call", "_held", "_library", "_outputs", "_report")
 
-    def __init__(
-        self, library: _Library, pipeline: Any, value: Any, timeout_ms: int, slice_us: int
-    ) -> None:
+    def __init__(self, library: _Library, call: _Call, held: Any) -> None:
         self._library = library
-        #: The place of the rm_run; nothing once it is closed.
-        self._slot: Any = None
+        #: The place of the rm_run.
+        self._call = call
         #: What the input is made of: its memory is used where it is.
-        self._keep: Any = None
-        self._report: Optional[dict[str, Any]] = None
-        ffi = library.ffi
-        text = marshal.guess(value) if type(value) is list else None
-        guessed = text is not None
-        views, count = ffi.NULL, 0
-        while True:
-            if text is None:
-                # The batch itself, and a mapping around it, are not levels of the user's.
-                levels = 2 if type(value) is dict else 1
-                text, parts = marshal.encode(value, "input", levels)
-                if parts:
-                    count = len(parts)
-                    views, self._keep = library.views(parts)
-            output = library.output()
-            out = self._slot = library.out("run")
-            error = library.out("error")
-            status = library.lib.rm_pipeline_call(
-                pipeline, _RM_MARSHAL_PLAIN if guessed else _RM_MARSHAL, text, len(text),
-                views, count,
-                timeout_ms, slice_us, output, out, error,
-            )  # fmt: skip
-            if library.pending[0]:
-                library.drain_log()
-            if status >= 0:
-                break
-            failure = library.failure(error[0], MarshalValueError)
-            if not (guessed and isinstance(failure, MarshalError)):
-                raise failure
-            guessed, text = False, None
-        #: Whether there is nothing left to do, and ``outputs`` is what it gave.
-        self.complete = status == _RM_OK
-        self.outputs: Any = None
-        if self.complete:
-            raw = ffi.buffer(output.text, output.len)
-            escaped = output.flags & _RM_ESCAPED != 0
-            # Not the run itself, which holds the outputs: arrays are to go with their last reader.
-            views, given = output.parts, self._keep
-            keep = (self._slot, given)
-            self.outputs = marshal.decode(
-                raw, escaped, lambda index: library.memory(views[index], keep, given)
-            )
-            if len(raw) > _LARGE and not output.part_count:
-                # The run would hold the text for as long as somebody may ask for the metrics.
-                self.report()
-                self.close()
+        self._held = held
+        self._outputs: Any = None
+
+    def finish(self, progress: Optional[ProgressFn]) -> Result:
+        """Works on it to the end."""
+        try:
+            while True:
+                if progress is not None:
+                    report = self.report()
+                    progress(report["items_done"], report["items"])
+                if self.wait(_SLICE_MS):
+                    return self.result()
+        except BaseException:
+            # Ctrl-C, for one: its nodes are cleaned up before it is reported.
+            self._library.lib.rm_call_clear(self._call.struct)
+            raise
+
+    async def finish_async(self) -> Result:
+        """The same in a thread. Cancelling the awaiting task cancels the run."""
+        from asyncio import get_running_loop
+
+        _cancelled_at_exit(self)
+        try:
+            await get_running_loop().run_in_executor(None, self.wait_in_thread)
+        except BaseException:
+            # The thread may still be at work; the run is freed when it has let go.
+            self.cancel()
+            raise
+        finally:
+            _in_threads.discard(self)
+        return self.result()
 
     def wait(self, milliseconds: int) -> bool:
         """Works for that long; true when it is complete."""
@@ -575,14 +727,13 @@ class _Run:
         out = library.out("data")
         try:
             status = library.check(
-                library.lib.rm_run_wait, self._slot[0], milliseconds, out, library.ffi.NULL
+                library.lib.rm_run_wait, self._call.struct.run, milliseconds, out, library.ffi.NULL
             )
         finally:
             library.drain_log()
         if status == _RM_AGAIN:
             return False
-        self.outputs = library.take(out, (self._slot, self._keep))
-        self.complete = True
+        self._outputs = library.take(out, (self._call, self._held))
         return True
 
     def wait_in_thread(self) -> None:
@@ -590,28 +741,19 @@ class _Run:
             pass
 
     def result(self) -> Result:
-        """What it gave. Fetched once: whoever keeps the run for its metrics keeps no outputs."""
-        outputs, self.outputs = self.outputs, None
+        """What it gave. Asked once: whoever keeps the run for its metrics keeps no outputs."""
+        outputs, self._outputs = self._outputs, None
         return Result(outputs, "native", self.report)
 
     def report(self) -> dict[str, Any]:
         """Counts and times, up to now or of all of it."""
-        if self._report is not None:
-            return self._report
         library = self._library
         out = library.out("data")
-        library.check(library.lib.rm_run_report, self._slot[0], out)
-        report = dict(library.take(out))
-        if self.complete:
-            self._report = report
-        return report
+        library.check(library.lib.rm_run_report, self._call.struct.run, out)
+        return dict(library.take(out))
 
     def cancel(self) -> None:
-        self._library.lib.rm_run_cancel(self._slot[0])
-
-    def close(self) -> None:
-        """Ends the run now rather than with the last reference."""
-        self._slot = None
+        self._library.lib.rm_run_cancel(self._call.struct.run)
 
 
 def prepare(manifest: Manifest) -> Prepared:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import is_
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 from remotemedia.core.schema import did_you_mean
 
@@ -18,17 +18,20 @@ class Result(list[Any]):
     sinks stand in the manifest. It may be changed; :attr:`by_node` stays what the run gave.
     """
 
-    #: Which engine ran it: ``"native"`` or ``"python"``.
-    engine: str
+    __slots__ = ("__weakref__", "_engine", "_outputs", "_read", "_report")
 
-    def __init__(
-        self, outputs: list[Any], engine: str, report: Callable[[], Mapping[str, Any]]
-    ) -> None:
-        super().__init__(outputs)
+    def __init__(self, outputs: list[Any], engine: str, *read: Any) -> None:
+        """For the engines: ``read`` is a function that gives the metrics, and its arguments."""
+        list.__init__(self, outputs)
         self._outputs = outputs
-        self.engine = engine
-        self._read = report
+        self._engine = engine
+        self._read: tuple[Any, ...] = read
         self._report: Optional[Mapping[str, Any]] = None
+
+    @property
+    def engine(self) -> str:
+        """Which engine ran it: ``"native"`` or ``"python"``."""
+        return self._engine
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -38,9 +41,11 @@ class Result(list[Any]):
         "items_in", "items_out", "time_us"}}}``; times in microseconds. For a node that waits the
         time includes the waiting.
         """
-        if self._report is None:
-            self._report = self._read()
-        return self._report
+        report = self._report
+        if report is None:
+            function, *arguments = self._read
+            report = self._report = function(*arguments)
+        return report
 
     @property
     def by_node(self) -> dict[str, list[Any]]:

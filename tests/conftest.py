@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
@@ -52,3 +53,12 @@ def tool() -> Callable[[str], str]:
         return path
 
     return find
+
+
+def needed(name: str) -> Any:
+    """An optional package. Without it the tests that ask are skipped, or fail where CI=true."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        missing = pytest.fail if CI else pytest.skip
+        return missing(f"{name} is not installed")

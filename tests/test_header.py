@@ -22,7 +22,17 @@ CODE = re.sub(r"/\*.*?\*/|//[^\n]*", "", TEXT, flags=re.DOTALL)
 CFFI = (ROOT / "include/remotemedia_cffi.h").read_text(encoding="utf-8")
 
 # Functions of no type.
-OF_NO_TYPE = {"rm_abi_version", "rm_build_info", "rm_clear", "rm_run_manifest", "rm_set_log"}
+OF_NO_TYPE = {
+    "rm_abi_version",
+    "rm_build_info",
+    "rm_call_clear",
+    "rm_clear",
+    "rm_run_manifest",
+    "rm_set_log",
+}
+
+# Types that are not ours: their names are the standard's.
+OF_DLPACK = {"DLDataType", "DLDevice", "DLManagedTensorVersioned", "DLPackVersion", "DLTensor"}
 
 Tool = Callable[[str], str]
 
@@ -101,9 +111,9 @@ def test_the_library_exports_the_header_and_nothing_else(library: str, tool: Too
 
 
 def test_every_name_has_the_prefix() -> None:
-    assert all(name.startswith("rm_") for name in functions(CODE) | types(CODE))
+    assert all(name.startswith("rm_") for name in functions(CODE) | types(CODE) - OF_DLPACK)
     assert all(name.startswith("RM_") for name in macros(CODE) - {"REMOTEMEDIA_H"})
-    assert types(CODE) == types(CFFI)
+    assert types(CODE) == types(CFFI) >= OF_DLPACK
     assert macros(CODE) - macros(CFFI) == {"REMOTEMEDIA_H", "RM_NO_PTS"}  # no plain number
 
 
@@ -118,7 +128,72 @@ def test_the_library_is_named_by_its_abi_and_stays_loaded(library: str, tool: To
     assert needed <= {"libc", "libm", "libgcc_s", "ld"}, "the library brings what it needs"
 
 
-@pytest.mark.parametrize("struct", ["rm_view", "rm_output", "rm_event"])
+#: As DLPack's own header declares them, from version 1.0 on, up to what we use; before 1.0 there
+#: was no struct with a version.
+DLPACK_OLD = """
+#ifndef DLPACK_DLPACK_H_
+#define DLPACK_DLPACK_H_
+#include <stdint.h>
+typedef enum { kDLCPU = 1, kDLCUDA = 2 } DLDeviceType;
+typedef struct { DLDeviceType device_type; int32_t device_id; } DLDevice;
+typedef struct { uint8_t code; uint8_t bits; uint16_t lanes; } DLDataType;
+typedef struct { void *data; DLDevice device; int32_t ndim; DLDataType dtype; int64_t *shape;
+                 int64_t *strides; uint64_t byte_offset; } DLTensor;
+typedef struct DLManagedTensor { DLTensor dl_tensor; void *manager_ctx;
+                                 void (*deleter)(struct DLManagedTensor *self); } DLManagedTensor;
+"""
+DLPACK = {
+    "before 1.0": DLPACK_OLD + "#endif\n",
+    "1": DLPACK_OLD
+    + """
+typedef struct { uint32_t major; uint32_t minor; } DLPackVersion;
+struct DLManagedTensorVersioned { DLPackVersion version; void *manager_ctx;
+    void (*deleter)(struct DLManagedTensorVersioned *self); uint64_t flags; DLTensor dl_tensor; };
+#endif
+""",
+}
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "g++"])
+@pytest.mark.parametrize("version", DLPACK)
+def test_it_gets_on_with_dlpacks_own_header(
+    version: str, compiler: str, tool: Tool, tmp_path: Path
+) -> None:
+    (tmp_path / "dlpack.h").write_text(DLPACK[version])
+    source = tmp_path / ("both.c" if compiler == "gcc" else "both.cpp")
+    source.write_text(
+        '#include "dlpack.h"\n#include <remotemedia.h>\n#include "dlpack.h"\n'
+        "int main(void) { struct DLManagedTensorVersioned *tensor = 0; rm_data *data = 0;"
+        " DLTensor one; one.device.device_type = kDLCPU;"
+        " return rm_data_from_dlpack(tensor, &data, 0) + (int)one.device.device_type; }\n"
+    )
+    language = "-std=c99" if compiler == "gcc" else "-std=c++11"
+    strict = [language, "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    output(tool(compiler), *strict, f"-I{HEADER.parent}", "-c", source, "-o", tmp_path / "both.o")
+
+
+def test_a_tensor_of_dlpack_is_laid_out_as_the_standard_has_it(tool: Tool, tmp_path: Path) -> None:
+    fields = ["version", "manager_ctx", "deleter", "flags", "dl_tensor", "dl_tensor.device",
+              "dl_tensor.ndim", "dl_tensor.dtype", "dl_tensor.dtype.lanes", "dl_tensor.shape",
+              "dl_tensor.strides", "dl_tensor.byte_offset"]  # fmt: skip
+    prints = "".join(
+        f'printf("{name} %zu\\n", offsetof(struct DLManagedTensorVersioned, {name}));'
+        for name in fields
+    )
+    layouts = []
+    for name, include in {"theirs": '#include "dlpack.h"\n', "ours": ""}.items():
+        (tmp_path / "dlpack.h").write_text(DLPACK["1"])
+        source, probe = tmp_path / f"{name}.c", tmp_path / name
+        source.write_text(
+            f"{include}#include <remotemedia.h>\n#include <stdio.h>\nint main(void) {{ {prints}"
+            ' printf("%zu\\n", sizeof(struct DLManagedTensorVersioned)); return 0; }\n'
+        )
+        output(tool("gcc"), f"-I{HEADER.parent}", source, "-o", probe)
+        layouts.append(output(probe))
+    assert layouts[0] == layouts[1]
+
+
+@pytest.mark.parametrize("struct", ["rm_view", "rm_call", "rm_event"])
 def test_structs_are_laid_out_alike_in_c_and_cffi(struct: str, tool: Tool, tmp_path: Path) -> None:
     ffi = cffi.FFI()
     ffi.cdef(CFFI)
@@ -135,7 +210,7 @@ def test_structs_are_laid_out_alike_in_c_and_cffi(struct: str, tool: Tool, tmp_p
     assert int(size) == ffi.sizeof(struct)
     # Fields are only ever added at the end, so the first version stays as it was.
     assert layout[0] == ("struct_size", 0)
-    assert {"rm_view": 96, "rm_output": 40, "rm_event": 16}[struct] <= int(size)
+    assert {"rm_view": 96, "rm_call": 88, "rm_event": 16}[struct] <= int(size)
 
 
 def test_comments_speak_of_what_there_is() -> None:

@@ -935,7 +935,7 @@ def crossed(value: Any, place: str, levels: int = 0) -> Any:
         MarshalError: for what cannot cross.
     """
     text, parts = marshal.encode(value, place, levels)
-    return marshal.decode(text, True, lambda index: part_value(parts[index]))
+    return marshal.decode(text, lambda index: part_value(parts[index]))
 
 
 def part_value(part: marshal.Part) -> Any:
@@ -945,8 +945,8 @@ def part_value(part: marshal.Part) -> Any:
     memory = memoryview(part.memory)
     # A view without elements cannot be cast.
     memory = memory.cast("B") if memory.nbytes else memoryview(b"")
-    if part.kind == "audio":
-        return marshal.audio(memory, part.dtype, part.shape, part.sample_rate, part.pts_us)
+    if part.meta:
+        return marshal.media(memory, part.dtype, part.shape, part.meta, part.pts_us)
     return marshal.tensor(memory, part.dtype, part.shape)
 
 

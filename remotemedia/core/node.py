@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
-from types import FunctionType
+from collections.abc import Mapping
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, TypeVar, Union, overload
 
 __all__ = ["BuiltinNode", "FunctionNode", "Node", "node"]
 
 Self = TypeVar("Self", bound="Node")
+
+
+class changes:
+    """Tells whether any built-in node was changed since: then ``mark`` is another object."""
+
+    mark = object()
 
 
 class Node:
@@ -64,9 +71,9 @@ class Node:
             self.name = name
 
     @property
-    def params(self) -> dict[str, Any]:
+    def params(self) -> Mapping[str, Any]:
         """The arguments of the constructor by name, without ``name``; defaults included."""
-        return self.__dict__["_params"]  # type: ignore[no-any-return]
+        return MappingProxyType(self.__dict__["_params"])
 
     @property
     def node_type(self) -> str:
@@ -105,6 +112,7 @@ class Node:
         }  # fmt: skip
         options = self.__dict__.setdefault("_options", {})
         options.update((key, value) for key, value in given.items() if value is not None)
+        changes.mark = object()
         return self
 
     # The results may be anything and, in subclasses, coroutines or generators; hence Any.
@@ -130,7 +138,7 @@ class Node:
         """Changes parameters while a session runs."""
         for key, value in params.items():
             setattr(self, key, value)
-            self.params[key] = value
+            self.__dict__["_params"][key] = value
 
     def _revive(self) -> None:
         """Makes it fit for another value, after one that failed and that the run does without."""
@@ -236,7 +244,7 @@ class FunctionNode(Node):
         return type(self).function(value, **self.params)
 
     def _set_params(self, params: dict[str, Any]) -> None:
-        self.params.update(params)
+        self.__dict__["_params"].update(params)
 
 
 class BuiltinNode(Node):
@@ -256,7 +264,7 @@ class BuiltinNode(Node):
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in self.params:
-            self.params[key] = value
+            self.__dict__["_params"][key] = value
         elif is_builtin(self) and key != "name" and not key.startswith("_"):
             known = ", ".join(self.params) or "none"
             raise AttributeError(
@@ -264,6 +272,7 @@ class BuiltinNode(Node):
             )
         else:
             super().__setattr__(key, value)
+        changes.mark = object()
 
     if not TYPE_CHECKING:
 

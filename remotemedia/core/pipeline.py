@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 from remotemedia import native
 from remotemedia.core import manifest as reader
 from remotemedia.core.engine import Batch, Feed, Run, described, drive
-from remotemedia.core.node import BuiltinNode, Node, has_python, is_builtin, short_name
+from remotemedia.core.node import (
+    BuiltinNode,
+    Node,
+    changes,
+    has_python,
+    is_builtin,
+    short_name,
+)
 from remotemedia.core.schema import did_you_mean, escaped
 from remotemedia.core.session import Backend, Opening
 from remotemedia.errors import (
@@ -39,6 +46,10 @@ class EngineWarning(UserWarning):
     """A pipeline runs in the Python engine because it has a node that is written in Python."""
 
 
+#: Types of parameters that cannot be changed in place.
+_FIXED = {type(None), bool, int, float, str}
+
+
 class Pipeline:
     """Nodes and the connections between them, which can be run any number of times::
 
@@ -58,6 +69,11 @@ class Pipeline:
         nodes: the first nodes.
         description: goes into the manifest's metadata.
     """
+
+    #: For how many microseconds :meth:`run` may work on the thread of the event loop, about, before
+    #: it moves to another one; 0 for not at all. A pipeline with a heavy node never does. May be
+    #: set on a pipeline, or on the class for all of them.
+    inline_us: int = native.INLINE_US
 
     def __init__(
         self,
@@ -82,6 +98,8 @@ class Pipeline:
         self._queues: dict[tuple[int, int], dict[str, Any]] = {}
         self._turns = _Turns()
         self._ready: Optional[_Ready] = None
+        #: What runs it natively, for as long as no built-in node is changed since this mark.
+        self._quick: tuple[object, Any] = None, None
         self._told = False
         for node in nodes or ():
             self.add_node(node)
@@ -154,6 +172,7 @@ class Pipeline:
         # Past a method or an attribute of this name that the node may have.
         Node.options(node, **options)
         self._nodes.append(node)
+        self._quick = None, None
         return self
 
     def connect(
@@ -183,6 +202,7 @@ class Pipeline:
         if queue is not None:
             self._queues[edge] = queue
         self._connections = [*(self._connections or ()), edge]
+        self._quick = None, None
         return self
 
     def _place(self, node: Union[Node, str]) -> int:
@@ -356,21 +376,29 @@ class Pipeline:
             RunTimeoutError: the time ran out.
             LibraryNotFoundError: there is no native library, and a node exists only there.
         """
-        items, timeout = normalise_input(input_data), normalise_timeout(timeout)
-        ready = self._prepare()
-        if self._native(ready, use_rust):
-            return await ready.prepared().run_async(items, timeout)
-        run = ready.run(Batch(ready.plan(), items), timeout, loop=True)
-        return await (self._turns.work(run) if ready.users else run.execute())
+        mark, prepared = self._quick
+        if mark is not changes.mark or not use_rust:
+            items, timeout = normalise_input(input_data), normalise_timeout(timeout)
+            ready = self._prepare()
+            if not self._native(ready, use_rust):
+                run = ready.run(Batch(ready.plan(), items), timeout, loop=True)
+                return await (self._turns.work(run) if ready.users else run.execute())
+            prepared, input_data = self._remember(ready), items
+        done = prepared.start(input_data, timeout, 0 if prepared.heavy else self.inline_us)
+        return done if isinstance(done, Result) else await done.finish_async()
 
     def run_sync(
         self, input_data: Any = None, use_rust: bool = True, timeout: Optional[float] = None
     ) -> Result:
         """As :meth:`run`, for code without an event loop."""
+        mark, prepared = self._quick
+        if mark is changes.mark and use_rust:
+            result: Result = prepared.run(input_data, timeout)
+            return result
         items, timeout = normalise_input(input_data), normalise_timeout(timeout)
         ready = self._prepare()
         if self._native(ready, use_rust):
-            return ready.prepared().run(items, timeout)
+            return self._remember(ready).run(items, timeout)
         run = ready.run(Batch(ready.plan(), items), timeout)
         return drive(self._turns.work(run) if ready.users else run.execute())
 
@@ -426,6 +454,7 @@ class Pipeline:
 
     def _prepare(self) -> _Ready:
         """What a run needs, made anew if anything has changed."""
+        mark = changes.mark
         state = (
             len(self._nodes),
             self._connections,
@@ -435,12 +464,23 @@ class Pipeline:
                 for node in self._nodes
                 if "_options" in node.__dict__
             ],
-            [(node.name, repr(node.params) if is_builtin(node) else None) for node in self._nodes],
+            [
+                (node.name, repr(dict(node.params)) if is_builtin(node) else None)
+                for node in self._nodes
+            ],
         )
         ready = self._ready
         if ready is None or ready.state != state:
             ready = self._ready = _Ready(self, state)
+        ready.mark = mark
         return ready
+
+    def _remember(self, ready: _Ready) -> native.Prepared:
+        """What runs it natively; remembered if nobody can change a node without a trace."""
+        prepared = ready.prepared()
+        if all(type(value) in _FIXED for node in self._nodes for value in node.params.values()):
+            self._quick = ready.mark, prepared
+        return prepared
 
     def _native(self, ready: _Ready, use_rust: bool) -> bool:
         """Whether the native library is to run it. Says so if it is not, though it was asked to."""
@@ -471,7 +511,7 @@ class Pipeline:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_turns": None, "_ready": None}
+        return {**self.__dict__, "_turns": None, "_ready": None, "_quick": (None, None)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _turns=_Turns())
@@ -485,6 +525,7 @@ class _Ready:
 
     def __init__(self, pipeline: Pipeline, state: Any) -> None:
         self.state = state
+        self.mark: object = None
         self.nodes = pipeline.nodes
         #: Nodes that only Python has, and nodes that Python does not have.
         self.users = [node for node in self.nodes if not is_builtin(node)]

@@ -81,7 +81,7 @@ class Worker(Node):
 
     def _set_params(self, params: dict[str, Any]) -> None:
         self._ask("_set_params", params)
-        self.params.update(params)
+        self.__dict__["_params"].update(params)
 
     def cleanup(self) -> None:
         try:
@@ -303,7 +303,7 @@ def _decoded(text: bytes, parts: list[marshal.Part], memory: Optional[SharedMemo
                 copy = bytearray(source)
         return part_value(parts[index]._replace(memory=copy))
 
-    return marshal.decode(text, True, part)
+    return marshal.decode(text, part)
 
 
 def _raised(pickled: Optional[bytes], text: str, traceback: str) -> BaseException:

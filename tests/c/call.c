@@ -1,4 +1,4 @@
-/* rm_pipeline_call and rm_output. */
+/* rm_pipeline_call and rm_call. */
 #include "check.h"
 
 /* Lengths and small numbers as marshal writes them. */
@@ -13,29 +13,54 @@
 #define ESCAPE "{u" N3 "$rm"
 #define BYTES(text) (text), sizeof(text) - 1
 
-/* The last two arguments of every call before the error. */
-static rm_output output;
+/* What the last call gave, taken out of its struct. */
+static struct {
+    uint32_t flags, part_count;
+    const char *text;
+    size_t len;
+    const rm_view *parts;
+} output;
 static rm_run *run;
+
+static rm_status call_for(const rm_pipeline *pipeline, uint32_t kind, const char *text, size_t len,
+                          const rm_view *parts, uint32_t part_count, int64_t timeout_ms,
+                          int64_t slice_us) {
+    rm_call it;
+    memset(&it, 'x', sizeof it); /* the library is to overwrite all that it gives */
+    it.struct_size = sizeof it;
+    it.flags = 0;
+    it.timeout_ms = timeout_ms;
+    it.parts = parts;
+    it.buffer = NULL;
+    rm_status status = rm_pipeline_call(pipeline, kind, text, len, part_count, slice_us, &it);
+    CHECK(it.struct_size == sizeof it && !it.flags && it.timeout_ms == timeout_ms);
+    CHECK(it.parts == parts && !it.buffer && it.buffer_len == 0x7878787878787878);
+    CHECK(!(it.given & RM_HELD) == (status != RM_OK)); /* without RM_DETACH there is a run */
+    CHECK(!it.run == (status < 0) && !it.error == (status >= 0));
+    output.flags = it.given & ~RM_HELD;
+    output.text = it.text;
+    output.len = it.len;
+    output.parts = it.given_parts;
+    output.part_count = it.given_count;
+    run = it.run;
+    error = it.error;
+    return status;
+}
 
 static rm_status call(const rm_pipeline *pipeline, uint32_t kind, const char *text, size_t len,
                       const rm_view *parts, uint32_t part_count, int64_t slice_us) {
-    memset(&output, 'x', sizeof output); /* the library is to overwrite all of it */
-    output.struct_size = sizeof output;
-    run = (rm_run *)&run;
-    return rm_pipeline_call(pipeline, kind, text, len, parts, part_count, -1, slice_us, &output,
-                            &run, &error);
+    return call_for(pipeline, kind, text, len, parts, part_count, -1, slice_us);
 }
 
-static bool is_empty(const rm_output *output) {
-    return output->struct_size == sizeof *output && !output->flags && !output->text &&
-           !output->len && !output->parts && !output->part_count;
+static bool is_empty(void) {
+    return !output.flags && !output.text && !output.len && !output.parts && !output.part_count;
 }
 
 /* What has failed gives nothing. */
 #define REFUSED(code, ...)                                                                         \
     do {                                                                                           \
         FAILS(code, call(__VA_ARGS__, -1));                                                        \
-        CHECK(run == NULL && is_empty(&output));                                                   \
+        CHECK(run == NULL && is_empty());                                                          \
     } while (0)
 
 /* The call succeeds with this text. */
@@ -43,7 +68,7 @@ static void gives_text(const rm_pipeline *pipeline, uint32_t kind, const char *t
                        const rm_view *parts, uint32_t part_count, const char *wanted,
                        size_t wanted_len) {
     OK(call(pipeline, kind, text, len, parts, part_count, -1));
-    CHECK(run != NULL && output.struct_size == sizeof output);
+    CHECK(run != NULL);
     if (output.len != wanted_len || memcmp(output.text, wanted, wanted_len) != 0) {
         fprintf(stderr, "%zu bytes, not %zu:", output.len, wanted_len);
         for (size_t i = 0; i < output.len; i++)
@@ -180,6 +205,25 @@ static void parts_are_used_where_they_are(void) {
     CHECK(got[2].kind == RM_AUDIO && got[2].data == numbers && got[2].pts_us == -5);
     CHECK(got[3].kind == RM_TENSOR && got[3].data == numbers && is_two_by_three(&got[3]));
     CHECK(got[3].json_len == 0 && got[3].pts_us == RM_NO_PTS);
+    rm_run_free(run);
+
+    static uint8_t pixels[24];
+    const int64_t shape[2] = {4, 6};
+    rm_view frame = bytes(pixels, sizeof pixels);
+    frame.kind = RM_VIDEO;
+    frame.pts_us = 40000;
+    frame.json = "{\"format\": \"gray\"}";
+    frame.json_len = strlen(frame.json);
+    frame.shape = shape;
+    frame.ndim = 2;
+    frame.dtype_code = 1;
+    frame.dtype_bits = 8;
+    frame.dtype_lanes = 1;
+    json_gives(pipeline, "[{\"$rm\":0}]", &frame, 1, "[{\"$rm\":0}]");
+    got = output.parts;
+    CHECK(got->kind == RM_VIDEO && got->data == pixels && got->pts_us == 40000);
+    CHECK(strcmp(got->json, "{\"format\":\"gray\"}") == 0 && got->ndim == 2 && got->shape[1] == 6);
+    CHECK(!(got->flags & RM_WRITABLE));
     rm_run_free(run);
     rm_pipeline_free(pipeline);
 }
@@ -426,8 +470,8 @@ static void marshal_that_ends_too_early_is_refused(void) {
     const size_t len = sizeof text - 1;
     OK(call(pipeline, RM_MARSHAL, text, len, &part, 1, -1));
     rm_run_free(run);
-    for (size_t end = 0; end < len; end++) {
-        char *exact = malloc(end + !end); /* nobody reads beyond it */
+    for (size_t end = 1; end < len; end++) {
+        char *exact = malloc(end); /* nobody reads beyond it */
         CHECK(exact != NULL);
         memcpy(exact, text, end);
         REFUSED(RM_E_ARGUMENT, pipeline, RM_MARSHAL, exact, end, &part, 1);
@@ -445,8 +489,7 @@ static void marshal_that_ends_too_early_is_refused(void) {
 static void json_that_cannot_be_read_is_refused(void) {
     rm_pipeline *pipeline = pass_through();
     rm_view part = bytes("ab", 2);
-    const char *texts[] = {"",
-                           " ",
+    const char *texts[] = {" ",
                            "[1",
                            "[1]]",
                            "[1,]",
@@ -468,7 +511,7 @@ static void json_that_cannot_be_read_is_refused(void) {
     REFUSED(RM_E_JSON, pipeline, RM_JSON, BYTES("[1]\0"), NULL, 0);
     rm_status status = call(pipeline, RM_JSON, BYTES("[\"\377\"]"), NULL, 0, -1);
     CHECK(status == RM_E_UTF8 || status == RM_E_JSON);
-    CHECK(run == NULL && is_empty(&output));
+    CHECK(run == NULL && is_empty());
     rm_error_free(error);
     error = NULL;
     REFUSED(RM_E_ARGUMENT, pipeline, RM_JSON, TEXT("1"), NULL, 0);
@@ -541,20 +584,13 @@ static void null_is_refused_and_outs_are_null(void) {
     char *odd = place + (8 - (uintptr_t)place % 8) + 1;
     REFUSED(RM_E_ARGUMENT, pipeline, RM_JSON, TEXT("[]"), (rm_view *)(void *)odd, 1);
 
-    run = (rm_run *)&run;
-    FAILS(RM_E_ARGUMENT,
-          rm_pipeline_call(pipeline, RM_JSON, TEXT("[]"), NULL, 0, -1, -1, NULL, &run, &error));
-    CHECK(run == NULL);
-    run = (rm_run *)&run;
-    FAILS(RM_E_ARGUMENT, rm_pipeline_call(pipeline, RM_JSON, TEXT("[]"), NULL, 0, -1, -1,
-                                          (rm_output *)(void *)odd, &run, &error));
-    CHECK(run == NULL);
-    FAILS(RM_E_ARGUMENT,
-          rm_pipeline_call(pipeline, RM_JSON, TEXT("[]"), NULL, 0, -1, -1, &output, NULL, &error));
-    CHECK(rm_pipeline_call(NULL, 99, NULL, 1, NULL, 1, -1, -1, NULL, NULL, NULL) == RM_E_ARGUMENT);
+    /* Without a struct there is no place for an error either. */
+    CHECK(rm_pipeline_call(pipeline, RM_JSON, TEXT("[]"), 0, -1, NULL) == RM_E_ARGUMENT);
+    CHECK(rm_pipeline_call(pipeline, RM_JSON, TEXT("[]"), 0, -1, (rm_call *)(void *)odd) ==
+          RM_E_ARGUMENT);
+    rm_call_clear(NULL);
+    rm_call_clear((rm_call *)(void *)odd);
     json_gives(pipeline, "[]", &part, 0, "[]"); /* none of this harmed it */
-    rm_run_free(run);
-    OK(rm_pipeline_call(pipeline, RM_JSON, TEXT("[]"), NULL, 0, -1, -1, &output, &run, NULL));
     rm_run_free(run);
     rm_pipeline_free(pipeline);
 }
@@ -612,29 +648,27 @@ static void parts_that_are_wrong_are_refused(void) {
 }
 
 static void structs_state_their_size(void) {
-    struct newer_output {
-        rm_output output;
+    struct newer_call {
+        rm_call call;
         uint64_t more;
     } newer;
     rm_pipeline *pipeline = pass_through();
-    uint32_t wrong[] = {0, 1, sizeof output - 1};
+    uint32_t wrong[] = {0, 1, sizeof newer.call - 1};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         memset(&newer, 'x', sizeof newer);
-        newer.output.struct_size = wrong[i];
-        run = (rm_run *)&run;
-        FAILS(RM_E_ARGUMENT, rm_pipeline_call(pipeline, RM_JSON, TEXT("[]"), NULL, 0, -1, -1,
-                                              &newer.output, &run, &error));
-        CHECK(run == NULL && newer.output.struct_size == wrong[i]);
-        CHECK(newer.output.flags == 0x78787878); /* nobody knows what may be written */
+        newer.call.struct_size = wrong[i];
+        CHECK(rm_pipeline_call(pipeline, RM_JSON, TEXT("[]"), 0, -1, &newer.call) == RM_E_ARGUMENT);
+        CHECK(newer.call.struct_size == wrong[i]);
+        CHECK(newer.call.given == 0x78787878); /* nobody knows what may be written */
     }
-    /* A host with a newer header gets the fields that the library knows, and is told so. */
-    newer.output.struct_size = sizeof newer;
+    /* A host with a newer header gets the fields that the library knows. */
+    newer.call = (rm_call){.struct_size = sizeof newer, .timeout_ms = -1};
     newer.more = 7;
-    OK(rm_pipeline_call(pipeline, RM_JSON, TEXT("[1]"), NULL, 0, -1, -1, &newer.output, &run,
-                        &error));
-    CHECK(newer.output.struct_size == sizeof newer.output && newer.more == 7);
-    CHECK(strcmp(newer.output.text, "[1]") == 0);
-    rm_run_free(run);
+    CHECK(rm_pipeline_call(pipeline, RM_JSON, TEXT("[1]"), 0, -1, &newer.call) == RM_OK);
+    CHECK(newer.call.struct_size == sizeof newer && newer.more == 7);
+    CHECK(strcmp(newer.call.text, "[1]") == 0);
+    rm_call_clear(&newer.call);
+    CHECK(newer.call.run == NULL && newer.call.error == NULL);
 
     /* Its views are larger, and the second comes after the whole of the first. */
     struct newer_view {
@@ -657,11 +691,123 @@ static void other_objects_are_told_apart(void) {
     REFUSED(RM_E_ARGUMENT, (rm_pipeline *)(void *)(odd + 1), RM_JSON, TEXT("[]"), NULL, 0);
 }
 
+/* A pair of a value and of the counts of a pipeline with one node. */
+#define PAIR(value) BYTES("(" N2 value "s\060\000\000\000")
+#define COUNTS 48
+
+static bool is_pair(const rm_call *call, const char *value, size_t len) {
+    return call->len == len + COUNTS && memcmp(call->text, value, len) == 0;
+}
+
+static void a_detached_call_leaves_no_run(void) {
+    rm_pipeline *pipeline = pass_through();
+    char room[100];
+    rm_call call = {.struct_size = sizeof call, .flags = RM_DETACH, .timeout_ms = -1};
+    call.buffer = room;
+    call.buffer_len = sizeof room;
+    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL_PLAIN, BYTES("[" N1 "i" N3), 0, -1, &call) ==
+          RM_OK);
+    CHECK(!call.run && !call.error && !call.given && call.text == room);
+    CHECK(is_pair(&call, PAIR("[" N1 "i" N3)));
+
+    rm_data *report = NULL;
+    OK(rm_pipeline_report(pipeline, room + call.len - COUNTS, COUNTS, &report, &error));
+    const char *json = view_of(report).json;
+    CHECK(strstr(json, "{\"items\":1,\"items_done\":1,\"time_us\":") == json);
+    CHECK(strstr(json, "\"node_type\":\"PassThrough\",\"items_in\":1,\"items_out\":1,"));
+    rm_data_free(report);
+    FAILS(RM_E_ARGUMENT, rm_pipeline_report(pipeline, room, COUNTS - 1, &report, &error));
+    FAILS(RM_E_ARGUMENT, rm_pipeline_report(pipeline, room, COUNTS + 8, &report, &error));
+    FAILS(RM_E_ARGUMENT, rm_pipeline_report(pipeline, NULL, COUNTS, &report, &error));
+    FAILS(RM_E_ARGUMENT, rm_pipeline_report(pipeline, room, COUNTS, NULL, &error));
+    FAILS(RM_E_ARGUMENT, rm_pipeline_report(NULL, room, COUNTS, &report, &error));
+    CHECK(report == NULL);
+
+    /* Where there is no room, a run holds the text. */
+    call.buffer_len = 5 + 5 + 5 + 5 + COUNTS - 1;
+    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL_PLAIN, BYTES("[" N1 "i" N3), 0, -1, &call) ==
+          RM_OK);
+    CHECK(call.run && call.given == RM_HELD && call.text != room);
+    CHECK(is_pair(&call, PAIR("[" N1 "i" N3)));
+    rm_call_clear(&call);
+    call.buffer = NULL;
+    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL_PLAIN, BYTES("[" N1 "i" N3), 0, -1, &call) ==
+          RM_OK);
+    CHECK(call.run && call.given == RM_HELD);
+    rm_call_clear(&call);
+
+    /* JSON has no bytes, so there the run has the counts. */
+    call.buffer = room;
+    CHECK(rm_pipeline_call(pipeline, RM_JSON, TEXT("[3]"), 0, -1, &call) == RM_OK);
+    CHECK(call.run && strcmp(call.text, "[3]") == 0);
+    rm_call_clear(&call);
+
+    call.timeout_ms = 0;
+    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, BYTES("[" N0), 0, -1, &call) == RM_E_TIMEOUT);
+    CHECK(!call.run && call.error && !call.text && !call.given);
+    rm_call_clear(&call);
+    rm_pipeline_free(pipeline);
+}
+
+static void parts_that_come_back_as_they_were_need_no_text(void) {
+    rm_pipeline *pipeline = pass_through(), *both = forked("{\"id\": \"a\", \"node_type\": "
+                                                           "\"PassThrough\"}");
+    char room[400];
+    static float more[6];
+    rm_view parts[2] = {matrix(), matrix()};
+    parts[1].data = more;
+    rm_call call = {.struct_size = sizeof call, .flags = RM_DETACH, .timeout_ms = -1};
+    call.buffer = room;
+    call.buffer_len = sizeof room;
+    call.parts = parts;
+    for (uint32_t count = 1; count <= 2; count++) {
+        CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, NULL, 0, count, -1, &call) == RM_OK);
+        CHECK(!call.run && call.given == RM_UNCHANGED && !call.given_parts && !call.given_count);
+        CHECK(is_pair(&call, PAIR("N")));
+    }
+    /* Also if a text says so; but not in another order, twice, or inside of something. */
+    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, BYTES("[" N2 ESCAPE "i" N0 "0" ESCAPE "i" N1 "0"),
+                           2, -1, &call) == RM_OK);
+    CHECK(!call.run && call.given == RM_UNCHANGED);
+#define HELD(pipeline, text, count)                                                                \
+    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, text, 2, -1, &call) == RM_OK);                    \
+    CHECK(call.run &&call.given == (RM_ESCAPED | RM_HELD) && call.given_count == (count));         \
+    CHECK(call.given_parts->flags == 0);                                                           \
+    rm_call_clear(&call)
+    HELD(pipeline, BYTES("[" N2 ESCAPE "i" N1 "0" ESCAPE "i" N0 "0"), 2);
+    HELD(pipeline, BYTES("[" N2 ESCAPE "i" N0 "0" ESCAPE "i" N0 "0"), 2);
+    HELD(pipeline, BYTES("[" N1 ESCAPE "i" N0 "0"), 1);
+    HELD(pipeline, BYTES("[" N2 ESCAPE "i" N0 "0[" N1 ESCAPE "i" N1 "0"), 2);
+    HELD(both, BYTES("[" N1 ESCAPE "i" N0 "0"), 2);
+    /* A change makes other memory of it. */
+    rm_pipeline *other = twice();
+    CHECK(rm_pipeline_call(other, RM_MARSHAL, NULL, 0, 2, -1, &call) == RM_OK);
+    CHECK(call.given == (RM_ESCAPED | RM_HELD) && call.given_count == 2);
+    CHECK(call.given_parts->flags == RM_WRITABLE && call.given_parts->data != numbers);
+    rm_call_clear(&call);
+    /* Nor is it what it was if it had to be copied, or if it is audio. */
+    static const int64_t turned[2] = {1, 2};
+    parts[1].strides = turned;
+    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, NULL, 0, 2, -1, &call) == RM_OK);
+    CHECK(call.given == (RM_ESCAPED | RM_HELD) && call.given_count == 2);
+    rm_call_clear(&call);
+    parts[1] = audio(RM_NO_PTS);
+    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, NULL, 0, 2, -1, &call) == RM_OK);
+    CHECK(call.given == (RM_ESCAPED | RM_HELD) && call.given_count == 2);
+    rm_call_clear(&call);
+    /* Without text and parts there are no items. */
+    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, NULL, 0, 0, -1, &call) == RM_OK);
+    CHECK(!call.run && !call.given && is_pair(&call, PAIR("[" N0)));
+    rm_pipeline_free(pipeline);
+    rm_pipeline_free(both);
+    rm_pipeline_free(other);
+}
+
 static void a_slice_of_nothing_does_nothing_yet(void) {
     rm_pipeline *pipeline = pass_through();
     rm_view part = matrix();
     AGAIN(call(pipeline, RM_MARSHAL, BYTES("[" N2 ESCAPE "i" N0 "0i" N1), &part, 1, 0));
-    CHECK(run != NULL && is_empty(&output));
+    CHECK(run != NULL && is_empty());
     rm_pipeline_free(pipeline);
     rm_data *report = NULL, *result = NULL;
     OK(rm_run_report(run, &report, &error));
@@ -679,7 +825,7 @@ static void a_slice_of_nothing_does_nothing_yet(void) {
     /* What is wrong with the input is found all the same. */
     pipeline = pass_through();
     FAILS(RM_E_JSON, call(pipeline, RM_JSON, TEXT("[1"), NULL, 0, 0));
-    CHECK(run == NULL && is_empty(&output));
+    CHECK(run == NULL && is_empty());
     FAILS(RM_E_ARGUMENT, call(pipeline, RM_JSON, TEXT("1"), NULL, 0, 0));
     CHECK(run == NULL);
     rm_pipeline_free(pipeline);
@@ -690,7 +836,7 @@ static void a_slice_ends_while_a_node_waits(void) {
     rm_view part = matrix();
     double begin = seconds();
     AGAIN(call(pipeline, RM_JSON, TEXT("[{\"$rm\":0}]"), &part, 1, 30000));
-    CHECK(run != NULL && is_empty(&output));
+    CHECK(run != NULL && is_empty());
     double slice = seconds() - begin;
     CHECK(slice > 0.025 && slice < 10);
     rm_data *result = (rm_data *)&result;
@@ -732,17 +878,14 @@ static void a_short_slice_does_a_step_at_a_time(void) {
 
 static void time_runs_out(void) {
     rm_pipeline *pipeline = one_node(NULL, "Delay", "{\"seconds\": 600}");
-    output.struct_size = sizeof output;
     run = (rm_run *)&run;
-    FAILS_WITH(
-        RM_E_TIMEOUT, "\"item\":0",
-        rm_pipeline_call(pipeline, RM_JSON, TEXT("[1]"), NULL, 0, 20, -1, &output, &run, &error));
-    CHECK(run == NULL && is_empty(&output));
+    FAILS_WITH(RM_E_TIMEOUT, "\"item\":0",
+               call_for(pipeline, RM_JSON, TEXT("[1]"), NULL, 0, 20, -1));
+    CHECK(run == NULL && is_empty());
 
     rm_data *result = (rm_data *)&result;
     rm_view part = matrix();
-    AGAIN(rm_pipeline_call(pipeline, RM_JSON, TEXT("[{\"$rm\":0}]"), &part, 1, 30, 1000, &output,
-                           &run, &error));
+    AGAIN(call_for(pipeline, RM_JSON, TEXT("[{\"$rm\":0}]"), &part, 1, 30, 1000));
     FAILS(RM_E_TIMEOUT, rm_run_wait(run, -1, &result, NULL, &error));
     CHECK(result == NULL);
     FAILS(RM_E_CLOSED, rm_run_wait(run, -1, &result, NULL, &error));
@@ -753,11 +896,11 @@ static void time_runs_out(void) {
 static void a_node_fails(void) {
     rm_pipeline *pipeline = one_node(NULL, "Add", "{}");
     FAILS_WITH(RM_E_NODE, "\"item\":1", call(pipeline, RM_JSON, TEXT("[1,\"x\",3]"), NULL, 0, -1));
-    CHECK(run == NULL && is_empty(&output));
+    CHECK(run == NULL && is_empty());
     rm_view part = bytes("ab", 2);
     FAILS_WITH(RM_E_NODE, "got bytes",
                call(pipeline, RM_MARSHAL, BYTES("[" N1 ESCAPE "i" N0 "0"), &part, 1, -1));
-    CHECK(run == NULL && is_empty(&output));
+    CHECK(run == NULL && is_empty());
 
     AGAIN(call(pipeline, RM_JSON, TEXT("[1,{\"$rm\":0}]"), &part, 1, 0));
     rm_data *result = (rm_data *)&result;
@@ -830,18 +973,16 @@ static void a_run_is_booked_until_it_is_over(void) {
 }
 
 static void *call_many_times(void *pipeline) {
-    rm_error *error = NULL;
     float own[6] = {1, 2, 3, 4, 5, 6};
     rm_view part = matrix();
     part.data = own;
     for (int i = 0; i < 200; i++) {
-        rm_output output = {.struct_size = sizeof output};
-        rm_run *run = NULL;
-        OK(rm_pipeline_call(pipeline, RM_MARSHAL, BYTES("[" N2 ESCAPE "i" N0 "0i" N1), &part, 1, -1,
-                            -1, &output, &run, &error));
-        CHECK(output.part_count == 1 && output.parts->flags == RM_WRITABLE);
-        CHECK(((float *)output.parts->data)[5] == 12 && own[5] == 6);
-        rm_run_free(run);
+        rm_call call = {.struct_size = sizeof call, .timeout_ms = -1, .parts = &part};
+        CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, BYTES("[" N2 ESCAPE "i" N0 "0i" N1), 1, -1,
+                               &call) == RM_OK);
+        CHECK(call.given_count == 1 && call.given_parts->flags == RM_WRITABLE);
+        CHECK(((float *)call.given_parts->data)[5] == 12 && own[5] == 6);
+        rm_call_clear(&call);
     }
     return NULL;
 }
@@ -945,6 +1086,8 @@ int main(void) {
     RUN(parts_that_are_wrong_are_refused);
     RUN(structs_state_their_size);
     RUN(other_objects_are_told_apart);
+    RUN(a_detached_call_leaves_no_run);
+    RUN(parts_that_come_back_as_they_were_need_no_text);
     RUN(a_slice_of_nothing_does_nothing_yet);
     RUN(a_slice_ends_while_a_node_waits);
     RUN(a_short_slice_does_a_step_at_a_time);

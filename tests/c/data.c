@@ -142,7 +142,8 @@ static void other_objects_are_told_apart(void) {
     char odd[8] = {0};
     FAILS(RM_E_ARGUMENT, rm_data_view((rm_data *)(void *)(odd + 1), &view, &error));
     rm_pipeline_free(pipeline); /* still alive: the wrong free left it alone */
-    REFUSED(RM_E_ARGUMENT, part(5, numbers, 4));
+    REFUSED(RM_E_ARGUMENT, part(6, numbers, 4));
+    REFUSED(RM_E_ARGUMENT, part(RM_MARSHAL, numbers, 4));
     REFUSED(RM_E_ARGUMENT, part(UINT32_MAX, numbers, 4));
 }
 
@@ -380,6 +381,84 @@ static void audio_has_a_rate_a_shape_and_perhaps_a_time(void) {
     REFUSED(RM_E_ARGUMENT, view);
 }
 
+static uint8_t pixels[24];
+static const int64_t two_by_four[3] = {2, 4, 3};
+
+static rm_view frame(const char *format) {
+    rm_view view = part(RM_VIDEO, pixels, sizeof pixels);
+    view.pts_us = RM_NO_PTS;
+    view.json = format;
+    view.json_len = strlen(format);
+    view.shape = two_by_four;
+    view.ndim = 3;
+    view.dtype_code = 1;
+    view.dtype_bits = 8;
+    view.dtype_lanes = 1;
+    return view;
+}
+
+static void a_frame_has_a_format_a_shape_and_perhaps_a_time(void) {
+    rm_data *data = lend(frame("{\"format\": \"rgb24\"}"));
+    rm_view view = view_of(data);
+    CHECK(view.kind == RM_VIDEO && view.pts_us == RM_NO_PTS && view.data == pixels);
+    CHECK(strcmp(view.json, "{\"format\":\"rgb24\"}") == 0);
+    CHECK(view.ndim == 3 && view.shape[0] == 2 && view.shape[1] == 4 && view.shape[2] == 3);
+    CHECK(view.dtype_code == 1 && view.dtype_bits == 8 && view.strides[0] == 12);
+    rm_data_free(data);
+    CHECK(released == 1);
+
+    const struct {
+        const char *format;
+        int64_t shape[3];
+        int32_t ndim;
+    } good[] = {
+        {"{\"format\": \"bgr24\"}", {4, 2, 3}, 3}, {"{\"format\": \"rgba\"}", {2, 3, 4}, 3},
+        {"{\"format\": \"bgra\"}", {6, 1, 4}, 3},  {"{\"format\": \"gray\"}", {4, 6, 0}, 2},
+        {"{\"format\": \"gray\"}", {4, 6, 1}, 3},
+    };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        view = frame(good[i].format);
+        view.shape = good[i].shape;
+        view.ndim = good[i].ndim;
+        view.pts_us = -5;
+        data = make(view);
+        CHECK(view_of(data).pts_us == -5 && view_of(data).ndim == good[i].ndim);
+        rm_data_free(data);
+    }
+
+    const char *wrong[] = {"",
+                           "{}",
+                           "\"rgb24\"",
+                           "[\"rgb24\"]",
+                           "{\"format\": 3}",
+                           "{\"format\": \"rgb\"}",
+                           "{\"format\": \"gray\"}",
+                           "{\"format\": \"rgba\"}",
+                           "{\"format\": \"rgb24\", \"more\": 1}"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        REFUSED(RM_E_ARGUMENT, frame(wrong[i]));
+    view = frame("{\"format\": \"rgb24\"}");
+    view.dtype_code = 0;
+    REFUSED(RM_E_ARGUMENT, view);
+    const int64_t no_row[3] = {0, 4, 3}, flat[2] = {2, 12};
+    view = frame("{\"format\": \"rgb24\"}");
+    view.shape = flat;
+    view.ndim = 2;
+    REFUSED(RM_E_ARGUMENT, view);
+    view.shape = no_row;
+    view.ndim = 3;
+    view.byte_len = 0;
+    REFUSED(RM_E_ARGUMENT, view);
+    static uint8_t wide[65537];
+    const int64_t too_wide[2] = {1, 65537};
+    view = frame("{\"format\": \"gray\"}");
+    view.data = wide;
+    view.byte_len = sizeof wide;
+    view.shape = too_wide;
+    view.ndim = 2;
+    REFUSED(RM_E_ARGUMENT, view);
+}
+
 static void copies_are_released_at_once(void) {
     rm_view misaligned = matrix();
     char place[sizeof numbers + 1];
@@ -493,6 +572,7 @@ int main(void) {
     RUN(unknown_element_types_and_devices_are_unsupported);
     RUN(strides_in_any_order_are_gathered);
     RUN(audio_has_a_rate_a_shape_and_perhaps_a_time);
+    RUN(a_frame_has_a_format_a_shape_and_perhaps_a_time);
     RUN(copies_are_released_at_once);
     RUN(lent_memory_is_released_after_the_last_reader);
     RUN(what_fails_is_not_released);

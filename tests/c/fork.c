@@ -69,9 +69,10 @@ static void use_and_free(void *argument) {
     CHECK(out == NULL);
     FAILS(RM_E_FORKED, rm_pipeline_info(all->pipeline, &out, &error));
     FAILS(RM_E_FORKED, rm_run_start(all->pipeline, NULL, -1, &run, &error));
-    rm_output output = {.struct_size = sizeof output};
-    FAILS(RM_E_FORKED, rm_pipeline_call(all->pipeline, RM_JSON, TEXT("[]"), NULL, 0, -1, -1,
-                                        &output, &run, &error));
+    rm_call call = {.struct_size = sizeof call, .timeout_ms = -1};
+    CHECK(rm_pipeline_call(all->pipeline, RM_JSON, TEXT("[]"), 0, -1, &call) == RM_E_FORKED);
+    CHECK(rm_error_code(call.error) == RM_E_FORKED && call.run == NULL);
+    rm_call_clear(&call);
     CHECK(run == NULL);
     FAILS(RM_E_FORKED, rm_run_wait(all->run, -1, &out, NULL, &error));
     rm_status told = rm_run_report(all->run, &out, NULL);

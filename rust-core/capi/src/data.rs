@@ -4,10 +4,10 @@ use crate::abi::{RM_OK, rm_status};
 use crate::error::rm_error;
 use crate::guard::{Out, bytes, fields, guard, text};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
-use crate::marshal;
 use remotemedia_runtime::memory::{expect, room};
 use remotemedia_runtime::{
-    Audio, Buffer, Code, DType, Error, Limits, Result, Storage, Tensor, Value, json,
+    Audio, Buffer, Code, DType, Error, Frame, Limits, PixelFormat, Result, Storage, Tensor, Value,
+    json,
 };
 use std::ffi::{c_char, c_void};
 use std::ptr::{null, null_mut};
@@ -23,22 +23,17 @@ pub const RM_BYTES: u32 = 2;
 pub const RM_TENSOR: u32 = 3;
 /// Kind of a value: sound.
 pub const RM_AUDIO: u32 = 4;
-/// Kind of a text: Python's marshal format, version 2, of None, bool, int, float, str, list, tuple
-/// and dict with str keys. Only for rm_pipeline_call.
-pub const RM_MARSHAL: u32 = 5;
-/// The same without binary parts, and with no dict special.
-pub const RM_MARSHAL_PLAIN: u32 = 6;
+/// Kind of a value: a frame of video, or another image.
+pub const RM_VIDEO: u32 = 5;
 /// Flag of a view: nobody else reads the memory, so it may be written to.
 pub const RM_WRITABLE: u32 = 1;
-/// Flag of an output: there may be objects with the key "$rm" in the text.
-pub const RM_ESCAPED: u32 = 2;
 /// A view's `pts_us` where there is no presentation time.
 pub const RM_NO_PTS: i64 = i64::MIN;
 
 /// What the library calls when it has read your memory for the last time (rule 7).
 pub type rm_release_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
-/// One immutable value: JSON, text, bytes, a tensor or audio.
+/// One immutable value: JSON, text, bytes, a tensor, audio or a frame of video.
 ///
 /// A batch of items is one rm_data too: a JSON array. JSON has no bytes, arrays of numbers, NaN or
 /// infinities; those stand in the text as an object with the single key "$rm":
@@ -50,7 +45,8 @@ pub type rm_release_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 /// Ownership: reference-counted; what you receive is a reference of your own; free it. Immutable:
 /// any thread may read it.
 ///
-/// Functions: rm_data_new, rm_data_view, rm_data_retain, rm_data_free.
+/// Functions: rm_data_new, rm_data_view, rm_data_retain, rm_data_free, rm_data_from_dlpack,
+/// rm_data_to_dlpack.
 #[cfg_attr(all(), repr(C))]
 pub struct rm_data {
     head: Head,
@@ -65,18 +61,19 @@ unsafe impl Handle for rm_data {
 
 /// The parts of a value, to make an rm_data of or to read one. Fields are only ever added at the
 /// end. Set `struct_size` to sizeof(rm_view) and everything you do not use to 0 or NULL,
-/// but `pts_us` of audio without a time to RM_NO_PTS.
+/// but `pts_us` of audio and frames without a time to RM_NO_PTS.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct rm_view {
     /// sizeof(rm_view) of the side that made the struct.
     pub struct_size: u32,
-    /// RM_JSON, RM_TEXT, RM_BYTES, RM_TENSOR or RM_AUDIO.
+    /// RM_JSON, RM_TEXT, RM_BYTES, RM_TENSOR, RM_AUDIO or RM_VIDEO.
     pub kind: u32,
-    /// RM_AUDIO: presentation time of the first frame in microseconds. 0 is a time: write RM_NO_PTS
-    /// where there is none.
+    /// RM_AUDIO, RM_VIDEO: presentation time (for audio that of the first frame) in microseconds.
+    /// 0 is a time: write RM_NO_PTS where there is none.
     pub pts_us: i64,
-    /// RM_JSON: the value. RM_AUDIO: `{"sample_rate": 16000}`. Others: empty.
+    /// RM_JSON: the value. RM_AUDIO: `{"sample_rate": 16000}`. RM_VIDEO: `{"format": "rgb24"}`, or
+    /// "bgr24" (3 channels), "rgba", "bgra" (4), "gray" (1). Others: empty.
     pub json: *const c_char,
     /// Length of `json` in bytes.
     pub json_len: usize,
@@ -84,7 +81,8 @@ pub struct rm_view {
     pub data: *mut c_void,
     /// Length of the text, the bytes or all elements together, in bytes.
     pub byte_len: u64,
-    /// Length of each dimension. RM_AUDIO: (frames) or (frames, channels).
+    /// Length of each dimension. RM_AUDIO: (frames) or (frames, channels). RM_VIDEO: (height, width,
+    /// channels), or (height, width) for gray; rows from top to bottom, sides of 1 to 65,536.
     pub shape: *const i64,
     /// Distance of neighbours in each dimension, in elements; NULL: C-contiguous. Never NULL in a
     /// view that the library filled, unless ndim is 0.
@@ -96,7 +94,7 @@ pub struct rm_view {
     /// Which device of that type.
     pub device_id: i32,
     /// DLPack's DLDataTypeCode: 0 int, 1 uint, 2 float, 4 bfloat, 5 complex, 6 bool. RM_AUDIO:
-    /// float of 32 bits in -1..1, or int of 16.
+    /// float of 32 bits in -1..1, or int of 16. RM_VIDEO: uint of 8.
     pub dtype_code: u8,
     /// Bits of an element.
     pub dtype_bits: u8,
@@ -170,7 +168,9 @@ impl Form {
         let mut children = Vec::new();
         let strides = strides(value);
         let mut json = match value {
-            Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) => metadata(value),
+            Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) | Value::Frame(_) => {
+                metadata(value)
+            }
             other => json::write(other, &mut children)?,
         };
         json.push(0);
@@ -181,7 +181,7 @@ impl Form {
 }
 
 /// The strides of a C-contiguous array, in elements.
-fn contiguous(shape: &[i64]) -> Vec<i64> {
+pub(crate) fn contiguous(shape: &[i64]) -> Vec<i64> {
     let mut strides = vec![1; shape.len()];
     for dimension in (1..shape.len()).rev() {
         // A dimension of length 0 may have neighbours of any length.
@@ -192,7 +192,7 @@ fn contiguous(shape: &[i64]) -> Vec<i64> {
 
 /// Makes a value.
 ///
-/// With `release` NULL everything is copied. Otherwise bytes, tensors and audio that are
+/// With `release` NULL everything is copied. Otherwise bytes, tensors, audio and frames that are
 /// C-contiguous and aligned are used where they are, and must stay as they are, until
 /// `release(user_data)` (rule 7); everything else is copied and released before this returns.
 ///
@@ -283,34 +283,28 @@ fn describe(data: &rm_data) -> Result<rm_view> {
 }
 
 /// The view of a value's memory, without its JSON.
-fn describe_memory(value: &Value, strides: &[i64]) -> rm_view {
+pub(crate) fn describe_memory(value: &Value, strides: &[i64]) -> rm_view {
     let mut view = NOTHING;
     let mut memory = |kind, bytes: &[u8]| {
         view.kind = kind;
         view.data = bytes.as_ptr().cast_mut().cast();
         view.byte_len = bytes.len() as u64;
     };
-    let tensor = match value {
-        Value::Text(text) => {
-            memory(RM_TEXT, text.as_bytes());
-            None
-        }
-        Value::Bytes(buffer) => {
-            memory(RM_BYTES, buffer.bytes());
-            None
-        }
-        Value::Tensor(tensor) => {
-            memory(RM_TENSOR, tensor.bytes());
-            Some(&**tensor)
-        }
+    match value {
+        Value::Text(text) => memory(RM_TEXT, text.as_bytes()),
+        Value::Bytes(buffer) => memory(RM_BYTES, buffer.bytes()),
+        Value::Tensor(tensor) => memory(RM_TENSOR, tensor.bytes()),
         Value::Audio(audio) => {
             memory(RM_AUDIO, audio.samples().bytes());
             view.pts_us = audio.pts_us().unwrap_or(RM_NO_PTS);
-            Some(audio.samples())
         }
-        _ => None,
-    };
-    if let Some(tensor) = tensor {
+        Value::Frame(frame) => {
+            memory(RM_VIDEO, frame.pixels().bytes());
+            view.pts_us = frame.pts_us().unwrap_or(RM_NO_PTS);
+        }
+        _ => {}
+    }
+    if let Some(tensor) = value.as_array() {
         view.shape = tensor.shape().as_ptr();
         view.strides = strides.as_ptr();
         view.ndim = tensor.shape().len() as i32;
@@ -323,156 +317,16 @@ fn describe_memory(value: &Value, strides: &[i64]) -> rm_view {
 }
 
 /// What a value of each kind has in the field `json`, without its NUL.
-fn metadata(value: &Value) -> Vec<u8> {
+pub(crate) fn metadata(value: &Value) -> Vec<u8> {
     match value {
         Value::Audio(audio) => format!("{{\"sample_rate\":{}}}", audio.sample_rate()).into_bytes(),
+        Value::Frame(frame) => format!("{{\"format\":\"{}\"}}", frame.format().name()).into_bytes(),
         _ => Vec::new(),
     }
 }
 
-fn strides(value: &Value) -> Vec<i64> {
-    match value {
-        Value::Tensor(tensor) => contiguous(tensor.shape()),
-        Value::Audio(audio) => contiguous(audio.samples().shape()),
-        _ => Vec::new(),
-    }
-}
-
-/// What a run gave, in the fewest crossings: the text of the outputs, and views of its binary
-/// parts. Everything is borrowed from the run. Fields are only ever added at the end; set
-/// `struct_size` before the call.
-#[repr(C)]
-pub struct rm_output {
-    /// sizeof(rm_output) of the side that made the struct.
-    pub struct_size: u32,
-    /// RM_ESCAPED or 0.
-    pub flags: u32,
-    /// The outputs, a list, in the format of the input; of RM_MARSHAL_PLAIN in RM_MARSHAL.
-    pub text: *const c_char,
-    /// Length of `text` in bytes.
-    pub len: usize,
-    /// The values that the text refers to, each as large as its struct_size says.
-    pub parts: *const rm_view,
-    /// How many.
-    pub part_count: usize,
-}
-
-/// What an [`rm_output`] points to.
-pub(crate) struct Output {
-    text: Vec<u8>,
-    /// Without the NUL that JSON has behind it.
-    len: usize,
-    escaped: bool,
-    views: Vec<rm_view>,
-    /// What the views point to.
-    _values: Vec<(Value, Vec<i64>, Vec<u8>)>,
-}
-
-// SAFETY: the pointers in the views lead to the values beside them.
-unsafe impl Send for Output {}
-// SAFETY: as above.
-unsafe impl Sync for Output {}
-
-/// What is there before a run has given anything.
-pub(crate) const NO_OUTPUT: rm_output = rm_output {
-    struct_size: size_of::<rm_output>() as u32,
-    flags: 0,
-    text: null(),
-    len: 0,
-    parts: null(),
-    part_count: 0,
-};
-
-impl Output {
-    pub fn new(outputs: Value, kind: u32) -> Result<Self> {
-        let mut parts = Vec::new();
-        let (mut text, escaped) = match kind {
-            RM_MARSHAL | RM_MARSHAL_PLAIN => marshal::write(&outputs, &mut parts)?,
-            _ => (json::write(&outputs, &mut parts)?, true),
-        };
-        let len = text.len();
-        if kind == RM_JSON {
-            text.push(0);
-        }
-        // From here on the parts have no other reader than each other, unless the host has.
-        drop(outputs);
-        let mut values: Vec<_> = parts
-            .into_iter()
-            .map(|value| {
-                let (strides, mut json) = (strides(&value), metadata(&value));
-                json.push(0);
-                (value, strides, json)
-            })
-            .collect();
-        let views = values.iter_mut().map(|(value, strides, json)| rm_view {
-            flags: if is_writable(value) { RM_WRITABLE } else { 0 },
-            json: json.as_ptr().cast(),
-            json_len: json.len() - 1,
-            ..describe_memory(value, strides)
-        });
-        Ok(Output { text, len, escaped, views: views.collect(), _values: values })
-    }
-
-    pub fn describe(&self) -> rm_output {
-        rm_output {
-            struct_size: size_of::<rm_output>() as u32,
-            flags: if self.escaped { RM_ESCAPED } else { 0 },
-            text: self.text.as_ptr().cast(),
-            len: self.len,
-            parts: self.views.as_ptr(),
-            part_count: self.views.len(),
-        }
-    }
-}
-
-fn is_writable(value: &mut Value) -> bool {
-    match value {
-        Value::Tensor(tensor) => Arc::get_mut(tensor).is_some_and(Tensor::is_writable),
-        Value::Audio(audio) => Arc::get_mut(audio).is_some_and(Audio::is_writable),
-        _ => false,
-    }
-}
-
-/// The items of a call: text in one of two formats, and its binary parts, which are used where
-/// they are.
-///
-/// # Safety
-/// The arguments are what the header says of rm_pipeline_call, and the parts' memory stays for as
-/// long as the value lives.
-pub(crate) unsafe fn input(
-    kind: u32,
-    text: &[u8],
-    parts: *const rm_view,
-    part_count: u32,
-    max_depth: usize,
-) -> Result<Value> {
-    let mut values = Vec::with_capacity(part_count as usize);
-    let size = match part_count {
-        0 => 0,
-        // A newer host's views are larger.
-        // SAFETY: by contract there is a first one, and the size comes first in it.
-        _ => (unsafe { (*parts).struct_size }) as usize,
-    };
-    for index in 0..part_count as usize {
-        // SAFETY: by contract.
-        let value = unsafe {
-            let view = read_view(parts.byte_add(index * size))?;
-            if !matches!(view.kind, RM_BYTES | RM_TENSOR | RM_AUDIO) {
-                return Err(Error::new(Code::Argument, "a part is bytes, a tensor or audio"));
-            }
-            make(&view, true)?.0
-        };
-        values.push(value);
-    }
-    // The batch, and a map of batches, are not levels of the user's.
-    let outer = if matches!(text.trim_ascii_start().first(), Some(b'{')) { 2 } else { 1 };
-    let depth = max_depth + outer;
-    match kind {
-        RM_JSON => json::parse(text, &values, depth),
-        RM_MARSHAL => marshal::read(text, Some(&values), depth),
-        RM_MARSHAL_PLAIN => marshal::read(text, None, depth),
-        other => Err(Error::new(Code::Argument, format!("{other} is no kind of text"))),
-    }
+pub(crate) fn strides(value: &Value) -> Vec<i64> {
+    value.as_array().map_or_else(Vec::new, |tensor| contiguous(tensor.shape()))
 }
 
 /// How many bytes of the caller's view can be used.
@@ -496,6 +350,24 @@ unsafe fn read_view(view: *const rm_view) -> Result<rm_view> {
     unsafe {
         view_size(view)?;
         Ok(*view)
+    }
+}
+
+/// The value of a view of bytes, a tensor, audio or a frame, with the caller's memory where it is.
+///
+/// # Safety
+/// Every part of the view is what the header says, and its memory stays for as long as the value.
+pub(crate) unsafe fn lent(view: *const rm_view) -> Result<Value> {
+    // SAFETY: by contract.
+    unsafe {
+        let view = read_view(view)?;
+        match view.kind {
+            RM_BYTES | RM_TENSOR | RM_AUDIO | RM_VIDEO => Ok(make(&view, true)?.0),
+            _ => {
+                let message = "a part is bytes, a tensor, audio or a frame";
+                Err(Error::new(Code::Argument, message))
+            }
+        }
     }
 }
 
@@ -533,6 +405,12 @@ unsafe fn make(view: &rm_view, borrow: bool) -> Result<(Value, Option<Arc<Foreig
                 let (samples, memory) = tensor(view, borrow)?;
                 Ok((Value::Audio(Arc::new(Audio::new(samples, rate, pts)?)), memory))
             }
+            RM_VIDEO => {
+                let format = pixel_format(text(view.json, view.json_len, "json")?)?;
+                let pts = (view.pts_us != RM_NO_PTS).then_some(view.pts_us);
+                let (pixels, memory) = tensor(view, borrow)?;
+                Ok((Value::Frame(Arc::new(Frame::new(pixels, format, pts)?)), memory))
+            }
             other => Err(Error::new(Code::Argument, format!("there is no kind {other} of value"))),
         }
     }
@@ -561,11 +439,25 @@ fn sample_rate(json: &str) -> Result<u32> {
     struct Meta {
         sample_rate: u32,
     }
-    let meta: Meta = fields(json, "the metadata of audio").map_err(|mut e| {
-        e.code = Code::Argument;
-        e.hint("write {\"sample_rate\": 16000}")
-    })?;
+    let meta: Meta = described(json, "the metadata of audio", "{\"sample_rate\": 16000}")?;
     Ok(meta.sample_rate)
+}
+
+fn pixel_format(json: &str) -> Result<PixelFormat> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Meta {
+        format: String,
+    }
+    let meta: Meta = described(json, "the metadata of a frame", "{\"format\": \"rgb24\"}")?;
+    PixelFormat::named(&meta.format)
+}
+
+fn described<T: serde::de::DeserializeOwned>(json: &str, name: &str, example: &str) -> Result<T> {
+    fields(json, name).map_err(|mut e| {
+        e.code = Code::Argument;
+        e.hint(format!("write {example}"))
+    })
 }
 
 /// # Safety
@@ -576,11 +468,8 @@ unsafe fn tensor(view: &rm_view, borrow: bool) -> Result<(Tensor, Option<Arc<For
         let message = format!("memory on the device type {} cannot be read", view.device_type);
         return Err(Error::new(Code::Unsupported, message).hint("copy it to the CPU first"));
     }
-    if !(0..=64).contains(&view.ndim) {
-        return wrong(format!("a tensor has 0 to 64 dimensions, not {}", view.ndim));
-    }
+    let dimensions = dimensions(view.ndim)?;
     let dtype = DType::new(view.dtype_code, view.dtype_bits, view.dtype_lanes)?;
-    let dimensions = view.ndim as usize;
     // SAFETY: by contract each points to `ndim` numbers.
     let (shape, strides) = unsafe {
         let read = |start: *const i64| match start.is_null() || !start.is_aligned() {
@@ -594,12 +483,7 @@ unsafe fn tensor(view: &rm_view, borrow: bool) -> Result<(Tensor, Option<Arc<For
         None if dimensions == 0 => &[],
         None => return wrong("shape is NULL, but ndim is not 0".to_owned()),
     };
-    let expected = shape.iter().try_fold(dtype.size(), |bytes, &length| {
-        usize::try_from(length).ok().and_then(|length| bytes.checked_mul(length))
-    });
-    let Some(expected) = expected.filter(|&bytes| bytes <= isize::MAX as usize) else {
-        return wrong(format!("the shape {shape:?} is not one an array can have"));
-    };
+    let expected = size_of_shape(dtype, shape)?;
     if view.byte_len != expected as u64 {
         return wrong(format!(
             "{} of shape {shape:?} takes {expected} bytes, but byte_len is {}",
@@ -610,13 +494,8 @@ unsafe fn tensor(view: &rm_view, borrow: bool) -> Result<(Tensor, Option<Arc<For
     if expected > 0 && view.data.is_null() {
         return wrong("data is NULL".to_owned());
     }
-    let in_order = |strides: &[i64]| {
-        let wanted = contiguous(shape);
-        let pairs = shape.iter().zip(strides.iter().zip(&wanted));
-        expected == 0 || pairs.into_iter().all(|(&length, (a, b))| length == 1 || a == b)
-    };
     let (buffer, memory) = match strides {
-        Some(strides) if !in_order(strides) => {
+        Some(strides) if expected > 0 && !in_order(shape, strides) => {
             // SAFETY: by contract shape and strides stay inside the caller's memory.
             let gathered =
                 unsafe { gather(view.data.cast(), dtype.size(), shape, strides, expected)? };
@@ -628,11 +507,38 @@ unsafe fn tensor(view: &rm_view, borrow: bool) -> Result<(Tensor, Option<Arc<For
     Ok((Tensor::new(dtype, shape, buffer)?, memory))
 }
 
+/// How many dimensions a tensor has, if that is possible.
+pub(crate) fn dimensions(ndim: i32) -> Result<usize> {
+    match ndim {
+        0..=64 => Ok(ndim as usize),
+        _ => {
+            Err(Error::new(Code::Argument, format!("a tensor has 0 to 64 dimensions, not {ndim}")))
+        }
+    }
+}
+
+/// How many bytes the elements of an array take.
+pub(crate) fn size_of_shape(dtype: DType, shape: &[i64]) -> Result<usize> {
+    let bytes = shape.iter().try_fold(dtype.size(), |bytes, &length| {
+        usize::try_from(length).ok().and_then(|length| bytes.checked_mul(length))
+    });
+    bytes.filter(|&bytes| bytes <= isize::MAX as usize).ok_or_else(|| {
+        Error::new(Code::Argument, format!("the shape {shape:?} is not one an array can have"))
+    })
+}
+
+/// Whether an array that has elements is C-contiguous. The strides of a dimension of length 1 mean
+/// nothing.
+pub(crate) fn in_order(shape: &[i64], strides: &[i64]) -> bool {
+    let wanted = contiguous(shape);
+    shape.iter().zip(strides.iter().zip(&wanted)).all(|(&length, (a, b))| length == 1 || a == b)
+}
+
 /// The elements of a strided array in C order.
 ///
 /// # Safety
 /// Every element that shape and strides lead to can be read.
-unsafe fn gather(
+pub(crate) unsafe fn gather(
     start: *const u8,
     size: usize,
     shape: &[i64],

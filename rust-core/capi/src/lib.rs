@@ -10,8 +10,10 @@
 #![allow(clippy::missing_safety_doc, clippy::not_unsafe_ptr_arg_deref)]
 
 pub mod abi;
+pub mod call;
 pub mod clear;
 pub mod data;
+pub mod dlpack;
 pub mod error;
 mod guard;
 mod handle;

@@ -90,8 +90,11 @@ impl<'a> Reader<'a> {
                     .checked_sub(count)
                     .ok_or_else(|| refuse("the marshalled value ends too early"))?;
                 let mut items = Vec::with_capacity(count);
-                for _ in 0..count {
-                    items.push(self.value(depth, false)?);
+                while items.len() < count {
+                    self.floats(&mut items, count);
+                    if items.len() < count {
+                        items.push(self.value(depth, false)?);
+                    }
                 }
                 Value::list(items)
             }
@@ -101,6 +104,21 @@ impl<'a> Reader<'a> {
                 return Err(refuse(message));
             }
         })
+    }
+
+    /// Reads the floats that come next, until there are `count` items: lists of nothing else are
+    /// common, and long.
+    fn floats(&mut self, items: &mut Vec<Value>, count: usize) {
+        let (entries, _) = self.rest.as_chunks::<9>();
+        let floats = entries.iter().take(count - items.len()).map_while(|entry| match *entry {
+            [b'g', a, b, c, d, e, f, g, h] => {
+                Some(Value::Float(f64::from_le_bytes([a, b, c, d, e, f, g, h])))
+            }
+            _ => None,
+        });
+        let had = items.len();
+        items.extend(floats);
+        self.rest = &self.rest[9 * (items.len() - had)..];
     }
 
     fn long(&mut self) -> Result<Value> {
@@ -172,6 +190,24 @@ pub fn write(value: &Value, parts: &mut Vec<Value>) -> Result<(Vec<u8>, bool)> {
     Ok((writer.out, writer.escaped))
 }
 
+/// The same for a pair of a value and of bytes, which are these numbers, each in 8 bytes.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_pair(
+    value: &Value,
+    numbers: &[u64],
+    parts: &mut Vec<Value>,
+) -> Result<(Vec<u8>, bool)> {
+    let mut writer = Writer { out: Vec::with_capacity(256), parts, escaped: false };
+    writer.out.extend(b"(\x02\0\0\0");
+    writer.value(value, 2 * Limits::VALUE_DEPTH)?;
+    writer.out.push(b's');
+    writer.count(8 * numbers.len())?;
+    writer.out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    Ok((writer.out, writer.escaped))
+}
+
 struct Writer<'a> {
     out: Vec<u8>,
     parts: &'a mut Vec<Value>,
@@ -194,17 +230,20 @@ impl Writer<'_> {
                 Err(_) => self.long((*value).into()),
             },
             Value::UInt(value) => self.long((*value).into()),
-            Value::Float(value) => {
-                self.out.push(b'g');
-                self.out.extend(value.to_le_bytes());
-            }
+            Value::Float(value) => self.float(*value),
             Value::Text(text) => self.text(text)?,
             Value::List(items) => {
                 let depth = below()?;
                 self.out.push(b'[');
                 self.count(items.len())?;
+                // A float takes 9 bytes. Most values take no more, so this is room for a long list.
+                let room = items.len().saturating_mul(9);
+                self.out.try_reserve(room).map_err(|_| no_memory(room))?;
                 for item in items.iter() {
-                    self.value(item, depth)?;
+                    match item {
+                        Value::Float(value) => self.float(*value),
+                        item => self.value(item, depth)?,
+                    }
                 }
             }
             Value::Map(map) => {
@@ -223,7 +262,7 @@ impl Writer<'_> {
                     self.out.push(b'0');
                 }
             }
-            Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) => {
+            Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) | Value::Frame(_) => {
                 self.escape();
                 self.small(self.parts.len() as i32);
                 self.out.push(b'0');
@@ -237,6 +276,11 @@ impl Writer<'_> {
     fn escape(&mut self) {
         self.escaped = true;
         self.out.extend(b"{u\x03\0\0\0$rm");
+    }
+
+    fn float(&mut self, value: f64) {
+        let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+        self.out.extend([b'g', a, b, c, d, e, f, g, h]);
     }
 
     fn small(&mut self, number: i32) {

@@ -1,7 +1,8 @@
 //! `rm_pipeline`.
 
 use crate::abi::{RM_AGAIN, rm_status};
-use crate::data::{self, RM_JSON, rm_data};
+use crate::call;
+use crate::data::{RM_JSON, rm_data};
 use crate::error::rm_error;
 use crate::guard::{Out, bytes, guard, text, timeout};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
@@ -18,7 +19,7 @@ use std::sync::Arc;
 /// any thread may run it, several at once.
 ///
 /// Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_pipeline_call,
-/// rm_run_start, rm_pipeline_free.
+/// rm_pipeline_report, rm_run_start, rm_pipeline_free.
 #[cfg_attr(all(), repr(C))]
 pub struct rm_pipeline {
     head: Head,
@@ -159,7 +160,7 @@ pub extern "C" fn rm_run_manifest(
             "" => Value::list(Vec::new()),
             // SAFETY: there are no parts.
             text => unsafe {
-                data::input(RM_JSON, text.as_bytes(), null(), 0, pipeline.value_depth())?
+                call::input(RM_JSON, text.as_bytes(), null(), 0, pipeline.value_depth())?
             },
         };
         run(&pipeline, &input, -1, result, report)

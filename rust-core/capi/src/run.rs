@@ -1,14 +1,14 @@
 //! `rm_run`.
 
 use crate::abi::{RM_AGAIN, rm_status};
-use crate::data::{NO_OUTPUT, Output, input, rm_data, rm_output, rm_view};
+use crate::call::Output;
+use crate::data::rm_data;
 use crate::error::rm_error;
-use crate::guard::{Out, bytes, guard, quiet, timeout};
-use crate::handle::{Handle, Head, Kind, borrow, borrow_inherited, release, share};
+use crate::guard::{Out, guard, quiet, timeout};
+use crate::handle::{Handle, Head, Kind, borrow_inherited, release, share};
 use crate::pipeline::{input_value, rm_pipeline};
 use crate::runtime::Ticket;
 use remotemedia_runtime::{Code, Control, Error, Progress, Result, Run, Value};
-use std::ffi::c_char;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ unsafe impl Handle for rm_run {
 
 struct State {
     run: Box<Run>,
-    /// Books the run with its runtime until it is over.
+    /// Books the run with its runtime until it is over, if that can be closed.
     ticket: Option<Ticket>,
 }
 
@@ -50,10 +50,20 @@ impl rm_run {
         timeout: Option<Duration>,
     ) -> Result<Arc<rm_run>> {
         let run = Run::new(pipeline.plan.clone(), input, timeout)?;
+        let ticket = pipeline.runtime.enter(run.control())?;
+        Ok(rm_run::new(run, ticket))
+    }
+
+    /// An object for a run, which may have begun or be over.
+    pub(crate) fn new(run: Run, ticket: Option<Ticket>) -> Arc<rm_run> {
         let control = run.control();
-        let ticket = pipeline.runtime.enter(control.clone())?;
-        let state = Mutex::new(State { run: Box::new(run), ticket: Some(ticket) });
-        Ok(Arc::new(rm_run { head: Head::new(Kind::Run), control, state, output: OnceLock::new() }))
+        let state = Mutex::new(State { run: Box::new(run), ticket });
+        Arc::new(rm_run { head: Head::new(Kind::Run), control, state, output: OnceLock::new() })
+    }
+
+    /// Keeps what a call hands out for as long as the run lives.
+    pub(crate) fn keep(&self, output: Output) -> &Output {
+        self.output.get_or_init(|| output)
     }
 
     fn state(&self) -> Result<MutexGuard<'_, State>> {
@@ -114,78 +124,6 @@ pub extern "C" fn rm_run_start(
         // SAFETY: as above.
         let input = unsafe { input_value(input, &pipeline)? };
         Ok(out.set(rm_run::start(&pipeline, &input, timeout(timeout_ms))?))
-    })
-}
-
-/// rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are:
-/// for hosts to which every call and every object costs.
-///
-/// `kind` is RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of `text`, which holds the input
-/// as for rm_pipeline_run; `parts` are views, all as large as the struct_size of the first says, of
-/// the bytes, tensors and audio that it refers to by index.
-/// Parts that are C-contiguous and aligned are used where they are: the memory must stay as it is
-/// until the run is freed and no thread waits for it any more, and for as long as there are results
-/// that may refer to it.
-///
-/// Works for up to `slice_us` microseconds; -1 is without end, 0 does nothing yet. RM_OK: complete,
-/// and `output` is filled; what it points to lives as long as the run. RM_AGAIN: there is more to
-/// do; go on with rm_run_wait. In both cases the run is yours. Failures as for rm_pipeline_run;
-/// RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input that cannot be read.
-#[unsafe(no_mangle)]
-pub extern "C" fn rm_pipeline_call(
-    pipeline: *const rm_pipeline,
-    kind: u32,
-    text: *const c_char,
-    len: usize,
-    parts: *const rm_view,
-    part_count: u32,
-    timeout_ms: i64,
-    slice_us: i64,
-    output: *mut rm_output,
-    out: *mut *mut rm_run,
-    error: *mut *mut rm_error,
-) -> rm_status {
-    guard(error, || {
-        // SAFETY: rule 2.
-        let out = unsafe { Out::new(out) };
-        out.required("out")?;
-        let wrong = |why: &str| Err(Error::new(Code::Argument, why));
-        if output.is_null() || !output.is_aligned() {
-            return wrong("the argument output is NULL or not aligned");
-        }
-        // SAFETY: not NULL, and the size comes first in every version of the struct.
-        if (unsafe { (*output).struct_size } as usize) < size_of::<rm_output>() {
-            return wrong("the output's struct_size is not set to sizeof(rm_output)");
-        }
-        // SAFETY: the caller's struct is no smaller than ours.
-        unsafe { *output = NO_OUTPUT };
-        if part_count > 0 && (parts.is_null() || !parts.is_aligned()) {
-            return wrong("the argument parts is NULL or not aligned");
-        }
-        // SAFETY: rules 4 and 6, and what is said above of the parts.
-        let (pipeline, input) = unsafe {
-            let (pipeline, text) = (borrow(pipeline)?, bytes(text.cast(), len, "text")?);
-            (pipeline, input(kind, text, parts, part_count, pipeline.value_depth())?)
-        };
-        let run = rm_run::start(pipeline, &input, timeout(timeout_ms))?;
-        drop(input);
-        if slice_us == 0 {
-            out.set(run);
-            return Ok(RM_AGAIN);
-        }
-        let slice = u64::try_from(slice_us).ok().map(Duration::from_micros);
-        match run.drive(slice.and_then(|slice| Instant::now().checked_add(slice)))? {
-            Progress::Pending => {
-                out.set(run);
-                Ok(RM_AGAIN)
-            }
-            Progress::Done(outputs) => {
-                let made = Output::new(outputs, kind)?;
-                // SAFETY: the caller's struct is no smaller than ours.
-                unsafe { *output = run.output.get_or_init(|| made).describe() };
-                Ok(out.set(run))
-            }
-        }
     })
 }
 

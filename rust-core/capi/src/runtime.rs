@@ -28,6 +28,8 @@ use std::time::Instant;
 pub struct rm_runtime {
     head: Head,
     runtime: Runtime,
+    /// Whether it is the process's default one.
+    default: bool,
     work: Mutex<Work>,
     idle: Condvar,
 }
@@ -46,7 +48,7 @@ unsafe impl Handle for rm_runtime {
 }
 
 impl rm_runtime {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: Limits, default: bool) -> Self {
         #[cfg_attr(not(feature = "testing"), allow(unused_mut))]
         let mut registry = remotemedia_nodes::registry();
         #[cfg(feature = "testing")]
@@ -54,6 +56,7 @@ impl rm_runtime {
         rm_runtime {
             head: Head::new(Kind::Runtime),
             runtime: Runtime::new(registry, limits),
+            default,
             work: Mutex::default(),
             idle: Condvar::new(),
         }
@@ -68,8 +71,12 @@ impl rm_runtime {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Books a run for as long as the ticket lives.
-    pub(crate) fn enter(self: &Arc<Self>, control: Arc<Control>) -> Result<Ticket> {
+    /// Books a run for as long as the ticket lives. The default runtime, which cannot be closed,
+    /// has no need of it.
+    pub(crate) fn enter(self: &Arc<Self>, control: Arc<Control>) -> Result<Option<Ticket>> {
+        if self.default {
+            return Ok(None);
+        }
         let mut work = self.work();
         if work.closed {
             return Err(Error::new(Code::Closed, "the runtime was closed"));
@@ -77,11 +84,11 @@ impl rm_runtime {
         work.next += 1;
         let number = work.next;
         work.runs.insert(number, control);
-        Ok(Ticket { runtime: self.clone(), number })
+        Ok(Some(Ticket { runtime: self.clone(), number }))
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        match self.work().closed {
+        match !self.default && self.work().closed {
             true => Err(Error::new(Code::Closed, "the runtime was closed")),
             false => Ok(()),
         }
@@ -130,7 +137,7 @@ pub(crate) unsafe fn runtime_or_default(runtime: *const rm_runtime) -> Result<Ar
         {
             return Ok(runtime.clone());
         }
-        let fresh = Arc::new(rm_runtime::new(Limits::default()));
+        let fresh = Arc::new(rm_runtime::new(Limits::default(), true));
         let fresh = Box::into_raw(Box::new((generation(), fresh)));
         if DEFAULT.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: it was not published, so nobody else has it.
@@ -165,7 +172,7 @@ pub extern "C" fn rm_runtime_new(
             text => fields(text, "options_json")?,
         };
         options.limits.check()?;
-        Ok(out.set(Arc::new(rm_runtime::new(options.limits))))
+        Ok(out.set(Arc::new(rm_runtime::new(options.limits, false))))
     })
 }
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The files of capi that declare something, in the order of the header.
-const SOURCES: [&str; 9] =
-    ["abi", "error", "data", "runtime", "pipeline", "run", "queue", "log", "clear"];
+const SOURCES: [&str; 11] = [
+    "abi", "error", "data", "dlpack", "runtime", "pipeline", "run", "call", "queue", "log", "clear",
+];
 
 fn main() -> ExitCode {
     let check = std::env::args().any(|argument| argument == "--check");
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
     let catalogue = remotemedia_nodes::registry().to_json();
     let catalogue = serde_json::to_string_pretty(&catalogue).expect("JSON can be written");
     let files = [
-        (top.join("include/remotemedia.h"), compact(&declare(&core, public()))),
+        (top.join("include/remotemedia.h"), with_dlpack(&compact(&declare(&core, public())))),
         (top.join("include/remotemedia_cffi.h"), declare(&core, for_cffi())),
         (top.join("remotemedia/nodes/catalog.json"), catalogue + "\n"),
     ];
@@ -91,6 +92,19 @@ fn compact(header: &str) -> String {
         at += 1;
     }
     out.join("\n") + "\n"
+}
+
+/// The header with DLPack's own structs only where DLPack's own header has not declared them.
+fn with_dlpack(header: &str) -> String {
+    let (first, last) = ("typedef struct DLPackVersion {", "} DLManagedTensorVersioned;\n");
+    let before = header.find(first).and_then(|at| header[..at].rfind("/*"));
+    let end = header.find(last).map(|at| at + last.len());
+    let (start, end) = before.zip(end).expect("the structs of DLPack stand together");
+    let (before, structs, after) = (&header[..start], &header[start..end], &header[end..]);
+    format!(
+        "{before}/*\n DLPack's structs, as its own header has them. Where you include that as well, do so \
+         before\n this one.\n */\nstruct DLManagedTensorVersioned;\n#ifndef DLPACK_DLPACK_H_\n{structs}#endif  /* DLPACK_DLPACK_H_ */\n{after}",
+    )
 }
 
 fn declare(core: &Path, config: Config) -> String {

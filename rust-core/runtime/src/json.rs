@@ -415,7 +415,7 @@ impl Serialize for Writer<'_> {
             Value::List(items) => out.collect_seq(items.iter().map(|item| self.below(item))),
             Value::Map(map) if map.contains_key(ESCAPE) => escape(out, Entries { map, at: *self }),
             Value::Map(map) => Entries { map, at: *self }.serialize(out),
-            Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) => {
+            Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) | Value::Frame(_) => {
                 let mut children = self.children.borrow_mut();
                 children.push(self.value.clone());
                 escape(out, children.len() - 1)
@@ -456,7 +456,7 @@ pub(crate) fn to_plain(value: &Value) -> serde_json::Value {
             let entries = map.iter().map(|(key, value)| (key.to_string(), to_plain(value)));
             Json::Object(entries.collect())
         }
-        Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) => Json::Null,
+        Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) | Value::Frame(_) => Json::Null,
     }
 }
 

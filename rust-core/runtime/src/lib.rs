@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`value`] | what travels between nodes: JSON-like values, bytes, tensors, audio |
+//! | [`value`] | what travels between nodes: JSON-like values, bytes, tensors, audio, frames |
 //! | [`memory`] | what values refer to: shared, counted, pooled |
 //! | [`json`] | values as JSON text with the binary parts beside it, both ways |
 //! | [`node`] | the contract a node fulfils |
@@ -36,4 +36,4 @@ pub use node::{AsyncNode, BoxFuture, Context, Instance, Node};
 pub use registry::{NodeType, Registry};
 pub use run::{Control, Progress, Run};
 pub use runtime::Runtime;
-pub use value::{Audio, DType, Map, Tensor, Value};
+pub use value::{Audio, DType, Frame, Map, PixelFormat, Tensor, Value};

@@ -100,6 +100,46 @@ impl Plan {
             .collect();
         json!({"name": self.name, "nodes": nodes})
     }
+
+    /// What packed counts of a run of this plan say ([`crate::Run::counts`]):
+    /// `{"items", "items_done", "time_us", "sinks": {id: outputs}, "nodes": {id: {"node_type",
+    /// "items_in", "items_out", "time_us"}}}`. For a node that waits the time includes the waiting.
+    ///
+    /// # Errors
+    /// `RM_E_ARGUMENT` if these are not the counts of a run of this plan.
+    pub fn report(&self, counts: &[u64]) -> Result<Value> {
+        match counts.len() == 3 + 3 * self.nodes.len() {
+            true => Ok(self.describe(counts)),
+            false => {
+                Err(Error::new(Code::Argument, "the counts are not of a run of this pipeline"))
+            }
+        }
+    }
+
+    /// As [`Plan::report`], of counts that are as many as they have to be.
+    pub(crate) fn describe(&self, counts: &[u64]) -> Value {
+        let count = |number: u64| Value::Int(number as i64);
+        let micros = |nanos: u64| Value::Float(nanos as f64 / 1_000.0);
+        let (run, counts) = counts.split_at(3);
+        let all = || self.nodes.iter().zip(counts.chunks_exact(3));
+        let sinks = all().filter(|(node, _)| node.consumers == 0);
+        let nodes = all().map(|(node, counts)| {
+            let entries = [
+                ("node_type", Value::text(&node.node_type)),
+                ("items_in", count(counts[0])),
+                ("items_out", count(counts[1])),
+                ("time_us", micros(counts[2])),
+            ];
+            (&node.id, Value::map(entries))
+        });
+        Value::map([
+            ("items", count(run[0])),
+            ("items_done", count(run[1])),
+            ("time_us", micros(run[2])),
+            ("sinks", Value::map(sinks.map(|(node, counts)| (&node.id, count(counts[1]))))),
+            ("nodes", Value::map(nodes)),
+        ])
+    }
 }
 
 /// The nodes, an unusable one as None, and the place of each id.

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
 
 /// Memory that values refer to. Implemented for the pool's blocks here; memory that belongs to a
@@ -30,6 +30,11 @@ pub trait Storage: Send + Sync {
     fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         None
     }
+
+    /// Whether `bytes_mut` gives them.
+    fn is_writable(&self) -> bool {
+        false
+    }
 }
 
 impl<T: bytemuck::Pod + Send + Sync> Storage for Vec<T> {
@@ -40,6 +45,18 @@ impl<T: bytemuck::Pod + Send + Sync> Storage for Vec<T> {
     fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         Some(bytemuck::must_cast_slice_mut(self))
     }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+}
+
+/// Whether this is the only reference: as [`Arc::get_mut`] finds it, for who only wants to know.
+pub(crate) fn is_only<T: ?Sized>(shared: &Arc<T>) -> bool {
+    let only = Arc::strong_count(shared) == 1;
+    // What others did with theirs comes before what is done now.
+    fence(Ordering::Acquire);
+    only
 }
 
 /// What is said where there is not enough memory.
@@ -109,7 +126,12 @@ impl Buffer {
         &self.storage.bytes()[self.start..self.start + self.len]
     }
 
-    /// The bytes to write to, if nobody else refers to them and they are not a host's.
+    /// Whether nobody else refers to the bytes, and they may be written to.
+    pub fn is_writable(&self) -> bool {
+        is_only(&self.storage) && self.storage.is_writable()
+    }
+
+    /// The bytes to write to, if nobody else refers to them and that is permitted.
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         let bytes = Arc::get_mut(&mut self.storage)?.bytes_mut()?;
         Some(&mut bytes[self.start..self.start + self.len])
@@ -174,6 +196,10 @@ impl Storage for Block {
     fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         // SAFETY: as above, and `self` is borrowed exclusively.
         Some(unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) })
+    }
+
+    fn is_writable(&self) -> bool {
+        true
     }
 }
 
@@ -321,8 +347,9 @@ mod tests {
     fn only_the_last_reader_may_write() {
         let mut buffer = Buffer::copy_of(&[1, 2, 3]).unwrap();
         let other = buffer.clone();
-        assert!(buffer.bytes_mut().is_none());
+        assert!(buffer.bytes_mut().is_none() && !buffer.is_writable());
         drop(other);
+        assert!(buffer.is_writable());
         buffer.bytes_mut().unwrap()[0] = 9;
         assert_eq!(buffer.bytes(), [9, 2, 3]);
         assert!(buffer.bytes().as_ptr().addr().is_multiple_of(64));

@@ -197,30 +197,20 @@ impl Run {
         }
     }
 
-    /// Counts and times so far:
-    /// `{"items", "items_done", "time_us", "sinks": {id: outputs}, "nodes": {id: {"node_type",
-    /// "items_in", "items_out", "time_us"}}}`. For a node that waits the time includes the waiting.
+    /// Counts and times so far, as [`Plan::report`] has them.
     pub fn report(&self) -> Value {
-        let count = |number: u64| Value::Int(number as i64);
-        let micros = |time: Duration| Value::Float(time.as_nanos() as f64 / 1_000.0);
-        let all = || self.plan.nodes.iter().zip(&self.slots);
-        let sinks = all().filter(|(node, _)| node.consumers == 0);
-        let nodes = all().map(|(node, slot)| {
-            let entries = [
-                ("node_type", Value::text(&node.node_type)),
-                ("items_in", count(slot.items_in)),
-                ("items_out", count(slot.items_out)),
-                ("time_us", micros(slot.time)),
-            ];
-            (&node.id, Value::map(entries))
-        });
-        Value::map([
-            ("items", count(self.items as u64)),
-            ("items_done", count(self.item as u64)),
-            ("time_us", micros(self.clock - self.started)),
-            ("sinks", Value::map(sinks.map(|(node, slot)| (&node.id, count(slot.items_out))))),
-            ("nodes", Value::map(nodes)),
-        ])
+        self.plan.describe(&self.counts())
+    }
+
+    /// The same, packed: numbers of 64 bits that [`Plan::report`] reads.
+    pub fn counts(&self) -> Vec<u64> {
+        let nanos = |time: Duration| time.as_nanos() as u64;
+        let mut counts = Vec::with_capacity(3 + 3 * self.slots.len());
+        counts.extend([self.items as u64, self.item as u64, nanos(self.clock - self.started)]);
+        for slot in &self.slots {
+            counts.extend([slot.items_in, slot.items_out, nanos(slot.time)]);
+        }
+        counts
     }
 
     fn outputs(&mut self) -> Value {

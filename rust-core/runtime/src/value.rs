@@ -4,7 +4,7 @@
 //! goes to several nodes is shared and not copied.
 
 use crate::error::{Code, Error, Result};
-use crate::memory::{Block, Buffer, room};
+use crate::memory::{Block, Buffer, is_only, room};
 use indexmap::IndexMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub enum Value {
     Tensor(Arc<Tensor>),
     /// Sound.
     Audio(Arc<Audio>),
+    /// An image: a frame of video, or one that stands alone.
+    Frame(Arc<Frame>),
 }
 
 impl Value {
@@ -77,6 +79,27 @@ impl Value {
             Value::Bytes(_) => "bytes",
             Value::Tensor(_) => "a tensor",
             Value::Audio(_) => "audio",
+            Value::Frame(_) => "a frame",
+        }
+    }
+
+    /// Whether it has memory that nobody else reads, and that may be written to.
+    pub fn is_writable(&self) -> bool {
+        match self {
+            Value::Tensor(tensor) => is_only(tensor) && tensor.is_writable(),
+            Value::Audio(audio) => is_only(audio) && audio.samples.is_writable(),
+            Value::Frame(frame) => is_only(frame) && frame.pixels.is_writable(),
+            _ => false,
+        }
+    }
+
+    /// The array that it is, or that it consists of: audio's samples, a frame's pixels.
+    pub fn as_array(&self) -> Option<&Tensor> {
+        match self {
+            Value::Tensor(tensor) => Some(tensor),
+            Value::Audio(audio) => Some(&audio.samples),
+            Value::Frame(frame) => Some(&frame.pixels),
+            _ => None,
         }
     }
 
@@ -126,6 +149,7 @@ impl PartialEq for Value {
             (Value::Bytes(a), Value::Bytes(b)) => a.bytes() == b.bytes(),
             (Value::Tensor(a), Value::Tensor(b)) => a == b,
             (Value::Audio(a), Value::Audio(b)) => a == b,
+            (Value::Frame(a), Value::Frame(b)) => a == b,
             _ => false,
         }
     }
@@ -147,6 +171,8 @@ impl DType {
     pub const F64: DType = DType { code: 2, bits: 64 };
     /// Signed 16-bit integer.
     pub const I16: DType = DType { code: 0, bits: 16 };
+    /// Unsigned 8-bit integer.
+    pub const U8: DType = DType { code: 1, bits: 8 };
 
     /// The type with these codes, if it is one that tensors can have.
     ///
@@ -312,9 +338,9 @@ impl Tensor {
         Tensor { dtype: self.dtype, shape, buffer }
     }
 
-    /// Whether nobody else reads it, and it may be written to.
-    pub fn is_writable(&mut self) -> bool {
-        self.buffer.bytes_mut().is_some()
+    /// Whether nobody else reads its memory, and that may be written to.
+    pub fn is_writable(&self) -> bool {
+        self.buffer.is_writable()
     }
 
     /// The type of the elements.
@@ -413,11 +439,6 @@ impl Audio {
         &self.samples
     }
 
-    /// Whether nobody else reads the samples, and they may be written to.
-    pub fn is_writable(&mut self) -> bool {
-        self.samples.is_writable()
-    }
-
     /// Frames per second.
     pub fn sample_rate(&self) -> u32 {
         self.sample_rate
@@ -462,5 +483,209 @@ impl Audio {
             }
         }
         Ok(out.into())
+    }
+}
+
+/// What the bytes of a pixel mean, named as FFmpeg and PyAV do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PixelFormat {
+    /// Brightness alone.
+    Gray,
+    /// Red, green, blue.
+    Rgb24,
+    /// Blue, green, red.
+    Bgr24,
+    /// Red, green, blue, alpha.
+    Rgba,
+    /// Blue, green, red, alpha.
+    Bgra,
+}
+
+impl PixelFormat {
+    /// All there are.
+    pub const ALL: [PixelFormat; 5] = [
+        PixelFormat::Gray,
+        PixelFormat::Rgb24,
+        PixelFormat::Bgr24,
+        PixelFormat::Rgba,
+        PixelFormat::Bgra,
+    ];
+
+    /// The format with this name.
+    ///
+    /// # Errors
+    /// `RM_E_ARGUMENT` if there is none, with the names that there are.
+    pub fn named(name: &str) -> Result<Self> {
+        let known = PixelFormat::ALL.into_iter().find(|format| format.name() == name);
+        known.ok_or_else(|| {
+            let names = PixelFormat::ALL.map(PixelFormat::name).join(", ");
+            Error::new(Code::Argument, format!("there is no pixel format {name:?}"))
+                .hint(format!("known are: {names}"))
+        })
+    }
+
+    /// FFmpeg's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            PixelFormat::Gray => "gray",
+            PixelFormat::Rgb24 => "rgb24",
+            PixelFormat::Bgr24 => "bgr24",
+            PixelFormat::Rgba => "rgba",
+            PixelFormat::Bgra => "bgra",
+        }
+    }
+
+    /// Bytes of a pixel.
+    pub fn channels(self) -> usize {
+        match self {
+            PixelFormat::Gray => 1,
+            PixelFormat::Rgb24 | PixelFormat::Bgr24 => 3,
+            PixelFormat::Rgba | PixelFormat::Bgra => 4,
+        }
+    }
+}
+
+/// An image: rows of pixels from top to bottom, and what their bytes mean.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    pixels: Tensor,
+    format: PixelFormat,
+    pts_us: Option<i64>,
+}
+
+impl Frame {
+    /// The most pixels that a side may have.
+    pub const MAX_SIDE: i64 = 65_536;
+
+    /// A frame of pixels of shape (height, width, channels), or (height, width) if the format has
+    /// one channel; uint8.
+    ///
+    /// `pts_us` is the presentation time in microseconds.
+    ///
+    /// # Errors
+    /// `RM_E_ARGUMENT` for another shape or type, channels that are not the format's, or a side
+    /// outside 1..=65,536.
+    pub fn new(pixels: Tensor, format: PixelFormat, pts_us: Option<i64>) -> Result<Self> {
+        let wrong = |why: String| Err(Error::new(Code::Argument, why));
+        if pixels.dtype != DType::U8 {
+            return wrong(format!("pixels are uint8, not {}", pixels.dtype.name()));
+        }
+        let (height, width, channels) = match *pixels.shape() {
+            [height, width] => (height, width, 1),
+            [height, width, channels] => (height, width, channels),
+            ref shape => {
+                return wrong(format!(
+                    "pixels have the shape (height, width, channels) or (height, width), \
+                     not {shape:?}"
+                ));
+            }
+        };
+        if channels != format.channels() as i64 {
+            return wrong(format!(
+                "{} has {} channels, not {channels}",
+                format.name(),
+                format.channels()
+            ));
+        }
+        for (name, side) in [("height", height), ("width", width)] {
+            if !(1..=Frame::MAX_SIDE).contains(&side) {
+                return wrong(format!(
+                    "the {name} of a frame is 1 to {} pixels, not {side}",
+                    Frame::MAX_SIDE
+                ));
+            }
+        }
+        Ok(Frame { pixels, format, pts_us })
+    }
+
+    /// The pixels: (height, width, channels) or (height, width).
+    pub fn pixels(&self) -> &Tensor {
+        &self.pixels
+    }
+
+    /// What their bytes mean.
+    pub fn format(&self) -> PixelFormat {
+        self.format
+    }
+
+    /// Presentation time in microseconds.
+    pub fn pts_us(&self) -> Option<i64> {
+        self.pts_us
+    }
+
+    /// Rows.
+    pub fn height(&self) -> usize {
+        self.pixels.shape()[0] as usize
+    }
+
+    /// Pixels of a row.
+    pub fn width(&self) -> usize {
+        self.pixels.shape()[1] as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pixels(shape: &[i64]) -> Tensor {
+        let elements: i64 = shape.iter().product();
+        Tensor::from_vec(vec![7u8; elements as usize], shape)
+    }
+
+    #[test]
+    fn a_frame_has_the_shape_of_its_format() {
+        for format in PixelFormat::ALL {
+            assert_eq!(PixelFormat::named(format.name()).unwrap(), format);
+            let shape = [2, 3, format.channels() as i64];
+            let frame = Frame::new(pixels(&shape), format, Some(5)).unwrap();
+            assert_eq!((frame.height(), frame.width(), frame.pts_us()), (2, 3, Some(5)));
+            assert_eq!((frame.pixels().shape(), frame.format()), (&shape[..], format));
+            let flat = Frame::new(pixels(&[2, 3]), format, None);
+            assert_eq!(flat.is_ok(), format == PixelFormat::Gray);
+        }
+        let error = PixelFormat::named("rgb").unwrap_err();
+        assert!(error.hint.as_deref().unwrap().contains("gray, rgb24, bgr24, rgba, bgra"));
+    }
+
+    #[test]
+    fn what_is_no_frame_is_told() {
+        for (tensor, told) in [
+            (pixels(&[4]), "not [4]"),
+            (pixels(&[1, 1, 1, 3]), "not [1, 1, 1, 3]"),
+            (pixels(&[2, 3, 4]), "rgb24 has 3 channels, not 4"),
+            (pixels(&[0, 3, 3]), "the height of a frame is 1 to 65536 pixels, not 0"),
+            (pixels(&[3, 0, 3]), "the width of a frame is 1 to 65536 pixels, not 0"),
+            (pixels(&[65_537, 1, 3]), "not 65537"),
+            (pixels(&[1, 65_537, 3]), "not 65537"),
+            (Tensor::from_vec(vec![0f32; 3], &[1, 1, 3]), "pixels are uint8, not float32"),
+        ] {
+            let error = Frame::new(tensor, PixelFormat::Rgb24, None).unwrap_err();
+            assert!(error.message.contains(told), "{told}: {}", error.message);
+            assert_eq!(error.code, Code::Argument);
+        }
+        assert!(Frame::new(pixels(&[65_536, 1]), PixelFormat::Gray, None).is_ok());
+    }
+
+    #[test]
+    fn only_the_last_reader_of_a_value_may_write_to_it() {
+        let frame = || Frame::new(pixels(&[2, 3, 3]), PixelFormat::Rgb24, None).unwrap();
+        let audio = || Audio::new(Tensor::from_vec(vec![0f32; 4], &[4]), 8_000, None).unwrap();
+        for value in [
+            Value::Tensor(Arc::new(pixels(&[4]))),
+            Value::Audio(Arc::new(audio())),
+            Value::Frame(Arc::new(frame())),
+        ] {
+            assert!(value.is_writable(), "{}", value.kind());
+            let other = value.clone();
+            assert!(!value.is_writable() && !other.is_writable());
+            drop(other);
+            assert!(value.is_writable());
+            let part = value.as_array().unwrap().slice(0..1);
+            assert!(!value.is_writable());
+            drop(part);
+            assert!(value.is_writable());
+        }
+        assert!(!Value::Null.is_writable() && Value::Null.as_array().is_none());
     }
 }

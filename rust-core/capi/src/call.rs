@@ -1,0 +1,315 @@
+//! `rm_pipeline_call` and `rm_call`: a run in one crossing.
+
+use crate::abi::{RM_AGAIN, RM_OK, rm_status};
+use crate::data::{
+    RM_JSON, RM_TENSOR, RM_WRITABLE, describe_memory, lent, metadata, rm_data, rm_view, strides,
+};
+use crate::error::rm_error;
+use crate::guard::{Out, bytes, guard, timeout};
+use crate::handle::{borrow, borrow_inherited, release};
+use crate::marshal;
+use crate::pipeline::rm_pipeline;
+use crate::run::rm_run;
+use remotemedia_runtime::{Code, Error, Progress, Result, Run, Value, json};
+use std::ffi::c_char;
+use std::ptr::{null, null_mut, replace};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Kind of a text: Python's marshal format, version 2, of None, bool, int, float, str, list, tuple
+/// and dict with str keys. Only for rm_pipeline_call.
+pub const RM_MARSHAL: u32 = 16;
+/// The same without binary parts, and with no dict special.
+pub const RM_MARSHAL_PLAIN: u32 = 17;
+/// Flag of a call: once the run is complete only its outputs and counts are wanted. Only with the
+/// marshal kinds. The text is then a pair, of the outputs and of bytes for rm_pipeline_report, and
+/// where nothing needs the run's memory there is no run.
+pub const RM_DETACH: u32 = 1;
+/// Flag of what a call gave: there may be objects with the key "$rm" in the text.
+pub const RM_ESCAPED: u32 = 2;
+/// Flag of what a call gave: it lies in the memory of the call's run.
+pub const RM_HELD: u32 = 8;
+/// Flag of what a call gave, with RM_DETACH: the outputs are tensors, the same ones as the parts of
+/// the input, in the same order, with the same memory; in the text None stands for them.
+pub const RM_UNCHANGED: u32 = 4;
+
+/// What rm_pipeline_call takes and gives besides the text: to be used again and again, by hosts to
+/// which every argument and every object costs. Fields are only ever added at the end. Set
+/// `struct_size`, and everything you do not use to 0 or NULL, but `timeout_ms` to -1.
+///
+/// Ownership: the struct is yours. rm_call_clear frees what a call has left in it.
+///
+/// Functions: rm_pipeline_call, rm_call_clear.
+#[repr(C)]
+pub struct rm_call {
+    /// In: sizeof(rm_call) of the side that made the struct.
+    pub struct_size: u32,
+    /// In: RM_DETACH or 0. Out: see `given`.
+    pub flags: u32,
+    /// In: the time for all of the run, in milliseconds; -1 is without end.
+    pub timeout_ms: i64,
+    /// In: views of the bytes, tensors, audio and frames that the text refers to by index.
+    pub parts: *const rm_view,
+    /// In: room for the text of the outputs, or NULL.
+    pub buffer: *mut c_char,
+    /// In: how many bytes of room there are.
+    pub buffer_len: usize,
+    /// Out: RM_ESCAPED, RM_UNCHANGED and RM_HELD, or 0.
+    pub given: u32,
+    /// Out: how many parts the outputs have.
+    pub given_count: u32,
+    /// Out: the outputs, a list, in the format of the input; of RM_MARSHAL_PLAIN in RM_MARSHAL.
+    /// In `buffer` if it fits there and there is no run.
+    pub text: *const c_char,
+    /// Out: length of `text` in bytes.
+    pub len: usize,
+    /// Out: the values that the text refers to, each as large as its struct_size says.
+    pub given_parts: *const rm_view,
+    /// Out: the run, if it is not complete, or if the text or a part lies in its memory. Yours, as
+    /// from rm_run_start.
+    pub run: *mut rm_run,
+    /// Out: what went wrong. Yours.
+    pub error: *mut rm_error,
+}
+
+/// rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are.
+///
+/// `kind` is RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of `text`, which holds the input
+/// as for rm_pipeline_run. Without a text (`len` 0) the `part_count` parts are the items. Parts that
+/// are C-contiguous and aligned are used where they are: the memory must stay as it is until the
+/// run is freed and no thread waits for it any more, and for as long as there are results that may
+/// refer to it; where there is no run, until this returns.
+///
+/// Works for up to `slice_us` microseconds; -1 is without end, 0 does nothing yet. RM_OK: complete;
+/// what `call` points to lives as long as its run, or where there is none until its next use.
+/// RM_AGAIN: there is more to do; go on with rm_run_wait. Failures as for rm_pipeline_run, with the
+/// error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input that
+/// cannot be read. The fields `run` and `error` are overwritten: clear them before.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_pipeline_call(
+    pipeline: *const rm_pipeline,
+    kind: u32,
+    text: *const c_char,
+    len: usize,
+    part_count: u32,
+    slice_us: i64,
+    call: *mut rm_call,
+) -> rm_status {
+    let usable = !call.is_null() && call.is_aligned();
+    // SAFETY: not NULL, and the size comes first in every version of the struct.
+    if !usable || (unsafe { (*call).struct_size } as usize) < size_of::<rm_call>() {
+        // There is no place for an error.
+        return Code::Argument as rm_status;
+    }
+    // SAFETY: the caller's struct is no smaller than ours, and nobody else uses it (rule 4).
+    let call = unsafe { &mut *call };
+    let error = &raw mut call.error;
+    guard(error, || {
+        (call.given, call.given_count, call.text, call.len) = (0, 0, null(), 0);
+        (call.given_parts, call.run) = (null(), null_mut());
+        if part_count > 0 && (call.parts.is_null() || !call.parts.is_aligned()) {
+            return Err(Error::new(Code::Argument, "the call's parts are NULL or not aligned"));
+        }
+        // SAFETY: rules 4 and 6, and what is said above of the parts.
+        let (pipeline, input) = unsafe {
+            let (pipeline, text) = (borrow(pipeline)?, bytes(text.cast(), len, "text")?);
+            (pipeline, input(kind, text, call.parts, part_count, pipeline.value_depth())?)
+        };
+        let mut run = Run::new(pipeline.plan.clone(), &input, timeout(call.timeout_ms))?;
+        drop(input);
+        let ticket = pipeline.runtime.enter(run.control())?;
+        let slice = u64::try_from(slice_us).ok().map(Duration::from_micros);
+        let until = slice.and_then(|slice| Instant::now().checked_add(slice));
+        let progress = if slice_us == 0 { Progress::Pending } else { run.drive(until)? };
+        let Progress::Done(outputs) = progress else {
+            call.run = Arc::into_raw(rm_run::new(run, ticket)).cast_mut();
+            return Ok(RM_AGAIN);
+        };
+        drop(ticket);
+        let detach = call.flags & RM_DETACH != 0 && kind != RM_JSON;
+        let given = Given { views: call.parts, count: part_count as usize };
+        let counts = detach.then(|| run.counts());
+        let output = Output::new(outputs, kind, counts.as_deref(), &given)?;
+        let room = if call.buffer.is_null() { 0 } else { call.buffer_len };
+        if detach && output.views.is_empty() && output.len <= room {
+            // SAFETY: the buffer has that much room, and is the caller's alone.
+            unsafe { call.buffer.cast::<u8>().copy_from(output.text.as_ptr(), output.len) };
+            (call.given, call.text, call.len) = (output.flags, call.buffer, output.len);
+            return Ok(RM_OK);
+        }
+        let run = rm_run::new(run, None);
+        let output = run.keep(output);
+        call.given = output.flags | RM_HELD;
+        (call.text, call.len) = (output.text.as_ptr().cast(), output.len);
+        (call.given_parts, call.given_count) = (output.views.as_ptr(), output.views.len() as u32);
+        call.run = Arc::into_raw(run).cast_mut();
+        Ok(RM_OK)
+    })
+}
+
+/// Frees the run and the error that a call has left in the struct, and sets the fields to NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_call_clear(call: *mut rm_call) {
+    if !call.is_null() && call.is_aligned() {
+        // SAFETY: rule 3: both are the caller's, or NULL.
+        unsafe {
+            crate::run::rm_run_free(replace(&raw mut (*call).run, null_mut()));
+            release(replace(&raw mut (*call).error, null_mut()));
+        }
+    }
+}
+
+/// What the packed counts of a call say, in the form of rm_run_report. `counts` are the bytes that
+/// stand behind the outputs in the text of a call with RM_DETACH, of a run of the same pipeline.
+/// May be asked in a forked child with a pipeline from before.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_pipeline_report(
+    pipeline: *const rm_pipeline,
+    counts: *const c_char,
+    len: usize,
+    out: *mut *mut rm_data,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rule 2.
+        let out = unsafe { Out::new(out) };
+        out.required("out")?;
+        // SAFETY: rules 4 and 6.
+        let (pipeline, counts) =
+            unsafe { (borrow_inherited(pipeline)?, bytes(counts.cast(), len, "counts")?) };
+        let (numbers, rest) = counts.as_chunks();
+        let numbers: Vec<u64> = numbers.iter().map(|number| u64::from_le_bytes(*number)).collect();
+        if !rest.is_empty() {
+            return Err(Error::new(Code::Argument, "the counts are not whole numbers of 8 bytes"));
+        }
+        Ok(out.set(rm_data::new(pipeline.plan.report(&numbers)?)))
+    })
+}
+
+/// The parts of a call's input, as its caller described them.
+struct Given {
+    views: *const rm_view,
+    count: usize,
+}
+
+impl Given {
+    /// Whether these outputs are the tensors that came in, as they came in and in the same order.
+    fn is(&self, outputs: &Value) -> bool {
+        let Value::List(outputs) = outputs else { return false };
+        if outputs.len() != self.count || self.count == 0 {
+            return false;
+        }
+        // SAFETY: the views were read before, and are still the caller's.
+        let size = unsafe { (*self.views).struct_size } as usize;
+        outputs.iter().enumerate().all(|(index, output)| {
+            // SAFETY: as above; each view is as large as the first one says.
+            let view = unsafe { &*self.views.byte_add(index * size) };
+            match output {
+                Value::Tensor(tensor) if view.kind == RM_TENSOR => {
+                    // The caller's memory is the caller's for as long as it is referred to, so
+                    // what lies there is what came in.
+                    let (dtype, shape) = (tensor.dtype(), tensor.shape());
+                    tensor.bytes().as_ptr() == view.data.cast_const().cast()
+                        && !tensor.is_empty()
+                        && (dtype.code, dtype.bits) == (view.dtype_code, view.dtype_bits)
+                        && shape.len() == view.ndim as usize
+                        // SAFETY: the view has that many dimensions.
+                        && (0..shape.len()).all(|at| shape[at] == unsafe { *view.shape.add(at) })
+                }
+                _ => false,
+            }
+        })
+    }
+}
+
+/// What a call points to.
+pub(crate) struct Output {
+    text: Vec<u8>,
+    /// Without the NUL that JSON has behind it.
+    len: usize,
+    flags: u32,
+    views: Vec<rm_view>,
+    /// What the views point to.
+    _values: Vec<(Value, Vec<i64>, Vec<u8>)>,
+}
+
+// SAFETY: the pointers in the views lead to the values beside them.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+impl Output {
+    fn new(outputs: Value, kind: u32, counts: Option<&[u64]>, given: &Given) -> Result<Self> {
+        let mut parts = Vec::new();
+        let (mut text, flags) = match (kind, counts) {
+            (RM_JSON, _) => (json::write(&outputs, &mut parts)?, RM_ESCAPED),
+            (_, Some(counts)) if given.is(&outputs) => {
+                (marshal::write_pair(&Value::Null, counts, &mut parts)?.0, RM_UNCHANGED)
+            }
+            (_, counts) => {
+                let (text, escaped) = match counts {
+                    Some(counts) => marshal::write_pair(&outputs, counts, &mut parts)?,
+                    None => marshal::write(&outputs, &mut parts)?,
+                };
+                (text, if escaped { RM_ESCAPED } else { 0 })
+            }
+        };
+        let len = text.len();
+        if kind == RM_JSON {
+            text.push(0);
+        }
+        // From here on the parts have no other reader than each other, unless the host has.
+        drop(outputs);
+        let values: Vec<_> = parts
+            .into_iter()
+            .map(|value| {
+                let (strides, mut json) = (strides(&value), metadata(&value));
+                json.push(0);
+                (value, strides, json)
+            })
+            .collect();
+        let views = values.iter().map(|(value, strides, json)| rm_view {
+            flags: if value.is_writable() { RM_WRITABLE } else { 0 },
+            json: json.as_ptr().cast(),
+            json_len: json.len() - 1,
+            ..describe_memory(value, strides)
+        });
+        Ok(Output { text, len, flags, views: views.collect(), _values: values })
+    }
+}
+
+/// The items of a call: text in one of three formats, and its binary parts, which are used where
+/// they are. Without a text the parts are the items.
+///
+/// # Safety
+/// The arguments are what the header says of rm_pipeline_call, and the parts' memory stays for as
+/// long as the value lives.
+pub(crate) unsafe fn input(
+    kind: u32,
+    text: &[u8],
+    parts: *const rm_view,
+    part_count: u32,
+    max_depth: usize,
+) -> Result<Value> {
+    let mut values = Vec::with_capacity(part_count as usize);
+    let size = match part_count {
+        0 => 0,
+        // A newer host's views are larger.
+        // SAFETY: by contract there is a first one, and the size comes first in it.
+        _ => (unsafe { (*parts).struct_size }) as usize,
+    };
+    for index in 0..part_count as usize {
+        // SAFETY: by contract.
+        values.push(unsafe { lent(parts.byte_add(index * size))? });
+    }
+    // The batch, and a map of batches, are not levels of the user's.
+    let outer = if matches!(text.trim_ascii_start().first(), Some(b'{')) { 2 } else { 1 };
+    let depth = max_depth + outer;
+    match kind {
+        RM_JSON | RM_MARSHAL | RM_MARSHAL_PLAIN if text.is_empty() => Ok(Value::list(values)),
+        RM_JSON => json::parse(text, &values, depth),
+        RM_MARSHAL => marshal::read(text, Some(&values), depth),
+        RM_MARSHAL_PLAIN => marshal::read(text, None, depth),
+        other => Err(Error::new(Code::Argument, format!("{other} is no kind of text"))),
+    }
+}
