@@ -361,7 +361,7 @@ typedef struct DLManagedTensorVersioned {
 typedef struct rm_call {
   /* In: sizeof(rm_call) of the side that made the struct. */
   uint32_t struct_size;
-  /* In: RM_DETACH or 0. Out: see `given`. */
+  /* In: RM_DETACH or 0. */
   uint32_t flags;
   /* In: the time for all of the run, in milliseconds; -1 is without end. */
   int64_t timeout_ms;

@@ -78,14 +78,17 @@ _MANIFEST_BYTES = 1 << 20
 _ROOM = 4096
 #: How many shapes of arrays are remembered.
 _SHAPES = 256
-#: How many places for calls are kept for the next ones.
+#: How many places for calls are kept for the next ones, and views in each of them.
 _CALLS = 16
+_VIEWS = 1_024
 
 #: Makes a result without a call of its constructor.
 new_result = Result.__new__
 
 
 class _Template(NamedTuple):
+    """What views of arrays of one element type and shape have in common."""
+
     view: Any
     #: What the view points to.
     held: Any
@@ -501,13 +504,13 @@ class Prepared:
             if status >= 0:
                 break
             failure = library.failure(struct.error, MarshalValueError)
-            call = _Call(library)
             if failure.code == "RM_E_FORKED":
                 self._slot = self._open()
                 held = None
             elif kind == _RM_MARSHAL or count or not isinstance(failure, MarshalError):
                 raise failure
-            text = None
+            # The error stays in its place, and goes with it.
+            call, text = _Call(library), None
         if status == _RM_AGAIN:
             return _Run(library, call, held)
         given = struct.given
@@ -524,7 +527,7 @@ class Prepared:
         if given < _RM_HELD:
             if timeout is not None:
                 struct.timeout_ms = -1
-            if len(library.calls) < _CALLS:
+            if len(library.calls) < _CALLS and count <= _VIEWS:
                 library.calls.append(call)
         result = new_result(Result)
         result += outputs
@@ -682,7 +685,7 @@ def _cancelled_at_exit(run: _Run) -> None:
 class _Run:
     """A run that takes longer, and what it gave."""
 
-    __slots__ = ("__weakref__", "_call", "_held", "_library", "_outputs", "_report")
+    __slots__ = ("__weakref__", "_call", "_held", "_library", "_outputs")
 
     def __init__(self, library: _Library, call: _Call, held: Any) -> None:
         self._library = library

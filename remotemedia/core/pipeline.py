@@ -96,7 +96,7 @@ class Pipeline:
         self._connections: Optional[list[tuple[int, int]]] = None
         self._turns = _Turns()
         self._ready: Optional[_Ready] = None
-        #: What runs it natively, for as long as no built-in node is changed since this mark.
+        #: What runs it natively, for as long as nothing was changed since this mark.
         self._quick: tuple[object, Any] = None, None
         self._told = False
         for node in nodes or ():
@@ -164,7 +164,7 @@ class Pipeline:
                 hint="make another node of this type",
             )
         self._nodes.append(node)
-        self._quick = None, None
+        changes.mark = object()
         return self
 
     def connect(self, source: Union[Node, str], target: Union[Node, str]) -> Pipeline:
@@ -179,7 +179,7 @@ class Pipeline:
         """
         edge = self._place(source), self._place(target)
         self._connections = [*(self._connections or ()), edge]
-        self._quick = None, None
+        changes.mark = object()
         return self
 
     def _place(self, node: Union[Node, str]) -> int:

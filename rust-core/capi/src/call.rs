@@ -44,7 +44,7 @@ pub const RM_UNCHANGED: u32 = 4;
 pub struct rm_call {
     /// In: sizeof(rm_call) of the side that made the struct.
     pub struct_size: u32,
-    /// In: RM_DETACH or 0. Out: see `given`.
+    /// In: RM_DETACH or 0.
     pub flags: u32,
     /// In: the time for all of the run, in milliseconds; -1 is without end.
     pub timeout_ms: i64,

@@ -190,7 +190,8 @@ pub fn write(value: &Value, parts: &mut Vec<Value>) -> Result<(Vec<u8>, bool)> {
     Ok((writer.out, writer.escaped))
 }
 
-/// The same for a pair of a value and of bytes, which are these numbers, each in 8 bytes.
+/// The same for a pair of a value and of bytes, which are these numbers, each in 8 bytes: the only
+/// bytes that are written as such.
 ///
 /// # Errors
 /// As [`write`].
