@@ -54,7 +54,8 @@ class Part(NamedTuple):
 
 
 def guess(items: list[Any]) -> Optional[bytes]:
-    """Text for items, one at least, that look as if they held no binary parts, at the cost of a look at two.
+    """Text for items, one at least, that look as if they held no binary parts, at the cost of a
+    look at two.
 
     The native library tells whether they did: marshal writes for every type what it is, and bytes
     for all that have a buffer. Then, and where this is None, :func:`encode` is right.

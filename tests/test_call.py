@@ -46,7 +46,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
     library = native._load()
     counting = Counting(library.lib)
     monkeypatch.setattr(library, "lib", counting)
-    monkeypatch.setattr(library, "call", counting.rm_pipeline_call)
+    monkeypatch.setattr(library, "call", counting.rm_call_run)
     return counting
 
 
@@ -66,7 +66,7 @@ def test_a_run_is_one_crossing_and_leaves_no_object(counting: Counting, items: A
     for how in ("sync", "async"):
         counting.calls.clear()
         result = pipeline.run_sync(items) if how == "sync" else asyncio.run(pipeline.run(items))
-        assert counting.calls == ["rm_pipeline_call"]
+        assert counting.calls == ["rm_call_run"]
         for out, item in zip(result, items):
             assert numpy.array_equal(out, item)
     assert native.handles() == before
@@ -194,8 +194,7 @@ def test_a_large_batch_keeps_no_memory() -> None:
     pipeline = three()
     pipeline.run_sync([numpy.ones(3)])
     library = native._load()
-    before = list(library.calls)
-    assert before
+    assert library.calls
     for first in (numpy.ones(3), 1):
         assert len(pipeline.run_sync([first, *(numpy.ones(3) for _ in range(5_000))])) == 5_001
         views = (getattr(call, "array", ()) for call in library.calls)
