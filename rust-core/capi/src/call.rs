@@ -117,7 +117,7 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
             let (pipeline, text) = (borrow(call.pipeline)?, bytes(text.cast(), len, "text")?);
             (pipeline, input(kind, text, call.parts, part_count, pipeline.value_depth())?)
         };
-        let mut run = Run::new(pipeline.plan.clone(), &input, timeout(call.timeout_ms))?;
+        let run = Run::new(pipeline.plan.clone(), &input, timeout(call.timeout_ms))?;
         drop(input);
         let ticket = pipeline.runtime.enter(run.control())?;
         let slice = u64::try_from(slice_us).ok().map(Duration::from_micros);
@@ -130,7 +130,7 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
         drop(ticket);
         let detach = call.flags & RM_DETACH != 0 && kind != RM_JSON;
         let given = Given { views: call.parts, count: part_count as usize };
-        let counts = detach.then(|| run.counts());
+        let counts = if detach { Some(run.counts()?) } else { None };
         let output = Output::new(outputs, kind, counts.as_deref(), &given)?;
         let room = if call.buffer.is_null() { 0 } else { call.buffer_len };
         if detach && output.views.is_empty() && output.len <= room {

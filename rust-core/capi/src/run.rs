@@ -8,7 +8,7 @@ use crate::guard::{Out, guard, quiet, timeout};
 use crate::handle::{Handle, Head, Kind, borrow_inherited, release, share};
 use crate::pipeline::{input_value, rm_pipeline};
 use crate::runtime::Ticket;
-use remotemedia_runtime::{Code, Control, Error, Progress, Result, Run, Value};
+use remotemedia_runtime::{Code, Error, Progress, Result, Run, Value};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,9 @@ const POLL: Duration = Duration::from_micros(100);
 #[cfg_attr(all(), repr(C))]
 pub struct rm_run {
     head: Head,
-    control: Arc<Control>,
-    state: Mutex<State>,
+    run: Run,
+    /// Held by who waits. Books the run with its runtime until it is over, if that can be closed.
+    ticket: Mutex<Option<Ticket>>,
     /// What rm_call_run has handed out.
     output: OnceLock<Output>,
 }
@@ -35,12 +36,6 @@ pub struct rm_run {
 // SAFETY: repr(C), and begins with its head.
 unsafe impl Handle for rm_run {
     const KIND: Kind = Kind::Run;
-}
-
-struct State {
-    run: Box<Run>,
-    /// Books the run with its runtime until it is over, if that can be closed.
-    ticket: Option<Ticket>,
 }
 
 impl rm_run {
@@ -56,9 +51,8 @@ impl rm_run {
 
     /// An object for a run, which may have begun or be over.
     pub(crate) fn new(run: Run, ticket: Option<Ticket>) -> Arc<rm_run> {
-        let control = run.control();
-        let state = Mutex::new(State { run: Box::new(run), ticket });
-        Arc::new(rm_run { head: Head::new(Kind::Run), control, state, output: OnceLock::new() })
+        let (head, ticket) = (Head::new(Kind::Run), Mutex::new(ticket));
+        Arc::new(rm_run { head, run, ticket, output: OnceLock::new() })
     }
 
     /// Keeps what a call hands out for as long as the run lives.
@@ -66,9 +60,9 @@ impl rm_run {
         self.output.get_or_init(|| output)
     }
 
-    fn state(&self) -> Result<MutexGuard<'_, State>> {
-        match self.state.try_lock() {
-            Ok(state) => Ok(state),
+    fn waiting(&self) -> Result<MutexGuard<'_, Option<Ticket>>> {
+        match self.ticket.try_lock() {
+            Ok(ticket) => Ok(ticket),
             Err(TryLockError::WouldBlock) => {
                 Err(Error::new(Code::Busy, "another thread is waiting for this run"))
             }
@@ -89,7 +83,7 @@ impl rm_run {
             Progress::Pending => Ok(RM_AGAIN),
             Progress::Done(outputs) => {
                 if report.wanted() {
-                    report.set(rm_data::new(self.state()?.run.report()));
+                    report.set(rm_data::new(self.run.report()?));
                 }
                 Ok(result.set(rm_data::new(outputs)))
             }
@@ -97,10 +91,10 @@ impl rm_run {
     }
 
     fn drive(&self, until: Option<Instant>) -> Result<Progress> {
-        let mut state = self.state()?;
-        let progress = state.run.drive(until);
+        let mut ticket = self.waiting()?;
+        let progress = self.run.drive(until);
         if !matches!(progress, Ok(Progress::Pending)) {
-            state.ticket = None;
+            *ticket = None;
         }
         progress
     }
@@ -170,8 +164,7 @@ pub extern "C" fn rm_run_report(
         out.required("out")?;
         // SAFETY: rule 4.
         let run = unsafe { borrow_inherited(run.cast_const())? };
-        let report = run.state()?.run.report();
-        Ok(out.set(rm_data::new(report)))
+        Ok(out.set(rm_data::new(run.run.report()?)))
     })
 }
 
@@ -182,7 +175,7 @@ pub extern "C" fn rm_run_cancel(run: *mut rm_run) {
     quiet((), || {
         // SAFETY: rule 4.
         if let Ok(run) = unsafe { share(run.cast_const()) } {
-            run.control.cancel();
+            run.run.control().cancel();
         }
     });
 }

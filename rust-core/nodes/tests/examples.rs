@@ -21,7 +21,7 @@ fn examples_give_what_they_say() {
         if example["output"].is_null() {
             continue;
         }
-        let mut run = Run::new(plan, &value(&example["input"]), None).unwrap();
+        let run = Run::new(plan, &value(&example["input"]), None).unwrap();
         match run.drive(None) {
             Ok(Progress::Done(outputs)) => {
                 assert_eq!(outputs, value(&example["output"]), "{name}");

@@ -80,7 +80,7 @@ fn runs(c: &mut Criterion) {
                 input,
                 |b, input| {
                     b.iter(|| {
-                        let mut run = Run::new(plan.clone(), input, None).unwrap();
+                        let run = Run::new(plan.clone(), input, None).unwrap();
                         let Ok(Progress::Done(output)) = run.drive(None) else { panic!() };
                         output
                     });

@@ -41,7 +41,7 @@ pub(crate) fn ticks() -> u64 {
 /// Time spent, in both measures.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Share {
-    time: Duration,
+    pub time: Duration,
     ticks: u64,
 }
 
@@ -52,14 +52,8 @@ impl Share {
         self.time += began.0.elapsed();
     }
 
-    /// All of it, in nanoseconds.
-    pub fn all(&self) -> u64 {
-        self.time.as_nanos() as u64
-    }
-
-    /// How many nanoseconds these ticks took, at the rate of all the time spent.
-    pub fn nanos(&self, ticks: u64) -> u64 {
-        let all = u128::from(self.ticks.max(1));
-        (u128::from(ticks.min(self.ticks)) * self.time.as_nanos() / all) as u64
+    /// How many nanoseconds a tick took.
+    pub fn rate(&self) -> f64 {
+        self.time.as_nanos() as f64 / self.ticks.max(1) as f64
     }
 }

@@ -16,17 +16,26 @@
 //! Nothing here knows C or any particular node, and nothing outside [`memory`] is `unsafe`.
 #![deny(unsafe_code)]
 
+mod batch;
 mod clock;
+mod control;
 pub mod error;
+mod host;
+mod join;
 pub mod json;
+mod layout;
 pub mod limits;
 pub mod manifest;
 pub mod memory;
+mod metrics;
 pub mod node;
+mod pool;
+mod queue;
 pub mod registry;
 pub mod run;
 pub mod runtime;
 pub mod schema;
+mod stage;
 pub mod value;
 
 pub use error::{Code, Error, Result};
@@ -35,6 +44,6 @@ pub use manifest::Plan;
 pub use memory::{Block, Buffer, Storage};
 pub use node::{AsyncNode, BoxFuture, Context, Instance, Node};
 pub use registry::{NodeType, Registry};
-pub use run::{Control, Progress, Run};
+pub use run::{Control, Notify, Options, Output, Progress, Pushed, Run, Task, TaskCall, Want};
 pub use runtime::Runtime;
 pub use value::{Audio, DType, Frame, Map, PixelFormat, Tensor, Value};

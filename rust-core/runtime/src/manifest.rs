@@ -2,15 +2,44 @@
 
 use crate::error::{Code, Error, Problems, Result};
 use crate::json::{parse_plain, push_pointer, to_plain};
+use crate::layout::Layout;
 use crate::limits::Limits;
-use crate::registry::{Factory, Registry};
+use crate::node::Kind;
+use crate::queue::{Bounds, Policy};
+use crate::registry::{Factory, NodeType, Registry};
 use crate::schema::{self, did_you_mean, shorten};
 use crate::value::{Map, Value};
 use serde_json::{Value as Json, json};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 const IS_TEXT: &str = "a manifest is JSON text (RFC 8259) in UTF-8";
+
+const NODE_KEYS: [&str; 7] =
+    ["id", "node_type", "params", "join", "on_error", "timeout", "parallelism"];
+
+/// What is allowed for a key of a node or a connection, as for a parameter of a node.
+macro_rules! settings {
+    ($($name:ident = $schema:tt;)*) => {
+        $(static $name: LazyLock<Json> = LazyLock::new(|| json!($schema));)*
+    };
+}
+
+settings! {
+    JOIN = {"enum": ["any", "zip", "latest", {"by_pts": 0.02}]};
+    BY_PTS = {"type": "number", "minimum": 0};
+    ON_ERROR = {"enum": ["fail", "skip", "passthrough", {"retry": 3, "backoff": 0.1}]};
+    RETRY = {"type": "integer", "minimum": 1, "maximum": 100};
+    BACKOFF = {"type": "number", "minimum": 0, "maximum": 3600};
+    TIMEOUT = {"type": "number", "exclusiveMinimum": 0};
+    PARALLELISM = {"type": "integer", "minimum": 1, "maximum": 64};
+    ITEMS = {"type": "integer", "minimum": 1, "maximum": 1_000_000};
+    BYTES = {"type": "integer", "minimum": 1};
+    MS = {"type": "integer", "minimum": 0};
+    POLICY = {"enum": ["block", "drop_oldest", "drop_newest", "error"]};
+}
 
 /// A manifest that was found good, ready to be run any number of times.
 pub struct Plan {
@@ -18,6 +47,8 @@ pub struct Plan {
     /// Every node once, upstream before downstream; where the graph leaves a choice, the node that
     /// stands first in the manifest.
     pub(crate) order: Vec<usize>,
+    /// What of it runs as one.
+    pub(crate) layout: Layout,
     /// [`Limits::values`].
     pub(crate) values: usize,
     name: Option<String>,
@@ -27,12 +58,60 @@ pub(crate) struct PlanNode {
     pub id: String,
     /// As the manifest spells it.
     pub node_type: String,
-    pub heavy: bool,
+    pub known: Arc<NodeType>,
+    pub params: Json,
     pub factory: Factory,
+    pub kind: Kind,
+    pub join: Join,
+    pub on_error: OnError,
+    /// The time for one value.
+    pub timeout: Option<Duration>,
+    /// How many instances work at the same time.
+    pub parallelism: usize,
     /// Upstream nodes, in the order of the connections.
     pub inputs: Vec<usize>,
     /// How many connections lead away; none for a sink.
     pub consumers: usize,
+}
+
+/// How the values of several connections become those that a node processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Join {
+    /// Each by itself, by item and then by the order of the connections.
+    #[default]
+    Any,
+    /// A list with one of each connection, as soon as each has one.
+    Zip,
+    /// A list for every value of the first connection, with the latest of the others.
+    Latest,
+    /// Lists of values whose times lie no further from the first connection's than this, in
+    /// microseconds.
+    ByPts(i64),
+}
+
+/// What happens to a value that a node fails on.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum OnError {
+    /// It ends the run.
+    #[default]
+    Fail,
+    /// It is dropped.
+    Skip,
+    /// It goes on as it came.
+    PassThrough,
+    /// It is tried again, up to so many times, first after this time and then after twice the
+    /// last; then it ends the run.
+    Retry(u32, Duration),
+}
+
+/// A connection from one place in the list of nodes to another.
+pub(crate) struct Edge {
+    pub from: usize,
+    pub to: usize,
+    /// Its place among the connections of the manifest.
+    index: usize,
+    /// If it was given a queue.
+    pub queue: Option<Bounds>,
 }
 
 impl PlanNode {
@@ -94,21 +173,25 @@ impl Plan {
             .nodes
             .iter()
             .map(|node| {
-                json!({"id": node.id, "node_type": node.node_type, "heavy": node.heavy,
+                json!({"id": node.id, "node_type": node.node_type, "heavy": node.known.about().heavy,
                        "source": node.is_source(), "sink": node.consumers == 0})
             })
             .collect();
         json!({"name": self.name, "nodes": nodes})
     }
 
-    /// What packed counts of a run of this plan say ([`crate::Run::counts`]):
-    /// `{"items", "items_done", "time_us", "sinks": {id: outputs}, "nodes": {id: {"node_type",
-    /// "items_in", "items_out", "time_us"}}}`. For a node that waits the time includes the waiting.
+    /// How many numbers the packed counts of a run have.
+    pub(crate) fn counts(&self) -> usize {
+        3 + 8 * self.nodes.len() + 3 * self.layout.links.len()
+    }
+
+    /// What packed counts of a run of this plan say ([`crate::Run::counts`]), in the form of
+    /// [`crate::Run::report`].
     ///
     /// # Errors
     /// `RM_E_ARGUMENT` if these are not the counts of a run of this plan.
     pub fn report(&self, counts: &[u64]) -> Result<Value> {
-        match counts.len() == 3 + 3 * self.nodes.len() {
+        match counts.len() == self.counts() {
             true => Ok(self.describe(counts)),
             false => {
                 Err(Error::new(Code::Argument, "the counts are not of a run of this pipeline"))
@@ -119,25 +202,43 @@ impl Plan {
     /// As [`Plan::report`], of counts that are as many as they have to be.
     pub(crate) fn describe(&self, counts: &[u64]) -> Value {
         let count = |number: u64| Value::Int(number as i64);
-        let micros = |nanos: u64| Value::Float(nanos as f64 / 1_000.0);
+        let micros = |nanos: f64| Value::Float(nanos / 1_000.0);
         let (run, counts) = counts.split_at(3);
-        let all = || self.nodes.iter().zip(counts.chunks_exact(3));
+        let (nodes, queues) = counts.split_at(8 * self.nodes.len());
+        let all = || self.nodes.iter().zip(nodes.chunks_exact(8));
         let sinks = all().filter(|(node, _)| node.consumers == 0);
-        let nodes = all().map(|(node, counts)| {
+        let nodes = all().map(|(node, own)| {
             let entries = [
                 ("node_type", Value::text(&node.node_type)),
-                ("items_in", count(counts[0])),
-                ("items_out", count(counts[1])),
-                ("time_us", micros(counts[2])),
+                ("items_in", count(own[0])),
+                ("items_out", count(own[1])),
+                ("errors", count(own[2])),
+                ("retries", count(own[3])),
+                ("dropped", count(own[4])),
+                ("time_us", micros(own[5] as f64)),
+                ("p50_us", micros(f64::from_bits(own[6]))),
+                ("p99_us", micros(f64::from_bits(own[7]))),
             ];
             (&node.id, Value::map(entries))
+        });
+        let links = self.layout.links.iter().zip(queues.chunks_exact(3));
+        let queues = links.filter_map(|(link, own)| {
+            let id = |node: usize| Value::text(&self.nodes[node].id);
+            Some(Value::map([
+                ("from", id(link.from?)),
+                ("to", id(link.to)),
+                ("fill", count(own[0])),
+                ("peak", count(own[1])),
+                ("dropped", count(own[2])),
+            ]))
         });
         Value::map([
             ("items", count(run[0])),
             ("items_done", count(run[1])),
-            ("time_us", micros(run[2])),
-            ("sinks", Value::map(sinks.map(|(node, counts)| (&node.id, count(counts[1]))))),
+            ("time_us", micros(run[2] as f64)),
+            ("sinks", Value::map(sinks.map(|(node, own)| (&node.id, count(own[1]))))),
             ("nodes", Value::map(nodes)),
+            ("queues", Value::list(queues.collect())),
         ])
     }
 }
@@ -174,7 +275,11 @@ impl Reader<'_> {
         }
         let name = self.metadata(document.get("metadata"));
         let (nodes, ids) = self.nodes(document.get("nodes"))?;
+        let before = self.problems.count();
         let edges = self.connections(document.get("connections"), &ids);
+        if self.problems.count() == before {
+            self.joins(document.get("nodes"), &nodes, &edges);
+        }
         self.assemble(name, nodes, edges)
     }
 
@@ -255,7 +360,7 @@ impl Reader<'_> {
             self.problem(message, &at, "{\"id\": \"...\", \"node_type\": \"...\"}");
             return None;
         };
-        self.known_keys(node, &at, &["id", "node_type", "params"]);
+        self.known_keys(node, &at, &NODE_KEYS);
         let id = self.name(node, &at, "id", "a name of its own");
         let node_type = self.name(node, &at, "node_type", "one of the types of node");
         let before = self.problems.count();
@@ -270,22 +375,174 @@ impl Reader<'_> {
                 }
             }
         }
-        let factory = node_type
+        let made = node_type
             .as_deref()
             .and_then(|node_type| self.factory(node_type, node.get("params"), &at));
+        let join = self.join(node.get("join"), &at);
+        let on_error = self.on_error(node.get("on_error"), &at);
+        let timeout = self.setting(node, &at, "timeout", &TIMEOUT).and_then(|time| time.as_f64());
+        let parallelism = self.setting(node, &at, "parallelism", &PARALLELISM);
+        let parallelism = parallelism.and_then(|count| count.as_u64()).unwrap_or(1) as usize;
+        if parallelism > 1
+            && let Some(node_type) = node_type.as_deref()
+            && self.registry.get(node_type).is_some_and(|known| !known.is_stateless())
+        {
+            let message = format!(
+                "\"parallelism\" is for node types that keep no state, and {node_type} does"
+            );
+            self.problem(message, &format!("{at}/parallelism"), "remove it, or set it to 1");
+        }
         for problem in self.problems.since(before) {
             problem.node.clone_from(&id);
             problem.node_type.clone_from(&node_type);
         }
-        let (heavy, factory) = factory?;
+        let (known, params, factory) = made?;
         Some(PlanNode {
             id: id?,
             node_type: node_type?,
-            heavy,
+            kind: Kind::of(&known, &factory),
+            known,
+            params,
             factory,
+            join,
+            on_error,
+            // A time beyond what the clock can say is no limit.
+            timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            parallelism,
             inputs: Vec::new(),
             consumers: 0,
         })
+    }
+
+    /// The value of a key, if it is there and as the schema says.
+    fn setting(
+        &mut self,
+        object: &Map,
+        at: &str,
+        key: &str,
+        schema: &LazyLock<Json>,
+    ) -> Option<Json> {
+        let value = to_plain(object.get(key)?);
+        let before = self.problems.count();
+        schema::check_value(schema, &value, &format!("{at}/{key}"), key, &mut self.problems);
+        (self.problems.count() == before).then_some(value)
+    }
+
+    /// The value of a key that may be a word or an object: the word, or the object and its place.
+    fn word_or_object<'v>(
+        &mut self,
+        value: Option<&'v Value>,
+        at: &str,
+        key: &str,
+        schema: &LazyLock<Json>,
+        keys: &[&str],
+    ) -> Option<Result<String, (&'v Map, String)>> {
+        let at = format!("{at}/{key}");
+        if let Some(Value::Map(object)) = value {
+            self.known_keys(object, &at, keys);
+            return Some(Err((object, at)));
+        }
+        let word = to_plain(value?);
+        schema::check_value(schema, &word, &at, key, &mut self.problems);
+        word.as_str().map(|word| Ok(word.to_owned()))
+    }
+
+    /// As [`Reader::setting`], of a key that must be there.
+    fn required(
+        &mut self,
+        object: &Map,
+        at: &str,
+        key: &str,
+        schema: &LazyLock<Json>,
+    ) -> Option<Json> {
+        if !object.contains_key(key) {
+            let hint = format!("add \"{key}\": {}", schema::expectation(schema));
+            self.problem(format!("\"{key}\" is missing"), at, hint);
+        }
+        self.setting(object, at, key, schema)
+    }
+
+    fn join(&mut self, value: Option<&Value>, at: &str) -> Join {
+        match self.word_or_object(value, at, "join", &JOIN, &["by_pts"]) {
+            Some(Err((object, at))) => {
+                let seconds = self.required(object, &at, "by_pts", &BY_PTS);
+                let seconds = seconds.and_then(|seconds| seconds.as_f64()).unwrap_or_default();
+                Join::ByPts((seconds * 1e6).round() as i64)
+            }
+            Some(Ok(word)) if word == "zip" => Join::Zip,
+            Some(Ok(word)) if word == "latest" => Join::Latest,
+            _ => Join::Any,
+        }
+    }
+
+    fn on_error(&mut self, value: Option<&Value>, at: &str) -> OnError {
+        match self.word_or_object(value, at, "on_error", &ON_ERROR, &["retry", "backoff"]) {
+            Some(Err((object, at))) => {
+                let times = self.required(object, &at, "retry", &RETRY);
+                let backoff = self.setting(object, &at, "backoff", &BACKOFF);
+                let backoff = backoff.and_then(|seconds| seconds.as_f64()).unwrap_or(0.1);
+                OnError::Retry(
+                    times.and_then(|times| times.as_u64()).unwrap_or_default() as u32,
+                    Duration::try_from_secs_f64(backoff).unwrap_or_default(),
+                )
+            }
+            Some(Ok(word)) if word == "skip" => OnError::Skip,
+            Some(Ok(word)) if word == "passthrough" => OnError::PassThrough,
+            _ => OnError::Fail,
+        }
+    }
+
+    fn queue(&mut self, connection: &Map, at: &str) -> Option<Bounds> {
+        let at = format!("{at}/queue");
+        let object = match connection.get("queue")? {
+            Value::Map(object) => object,
+            other => {
+                let message = format!("\"queue\" is an object, not {}", other.kind());
+                self.problem(message, &at, r#"{"items": 64, "policy": "block"}"#);
+                return None;
+            }
+        };
+        self.known_keys(object, &at, &["items", "bytes", "ms", "policy"]);
+        let mut number = |key, schema| self.setting(object, &at, key, schema)?.as_u64();
+        let (items, bytes, ms) =
+            (number("items", &ITEMS), number("bytes", &BYTES), number("ms", &MS));
+        let policy = self.setting(object, &at, "policy", &POLICY);
+        let default = Bounds::default();
+        Some(Bounds {
+            items: items.map_or(default.items, |items| items as usize),
+            bytes: bytes.map_or(default.bytes, |bytes| bytes as usize),
+            time: ms.filter(|&ms| ms > 0).map(Duration::from_millis),
+            policy: match policy.as_ref().and_then(Json::as_str) {
+                Some("drop_oldest") => Policy::DropOldest,
+                Some("drop_newest") => Policy::DropNewest,
+                Some("error") => Policy::Error,
+                _ => Policy::Block,
+            },
+        })
+    }
+
+    /// A join where there is nothing to join.
+    fn joins(&mut self, written: Option<&Value>, nodes: &[Option<PlanNode>], edges: &[Edge]) {
+        let Some(Value::List(written)) = written else { return };
+        let mut incoming = vec![0; nodes.len()];
+        edges.iter().for_each(|edge| incoming[edge.to] += 1);
+        for (index, (node, written)) in nodes.iter().zip(written.iter()).enumerate() {
+            let joins = matches!(written, Value::Map(written) if written.contains_key("join"));
+            if let Some(node) = node
+                && joins
+                && incoming[index] < 2
+            {
+                let (id, count) = (&node.id, incoming[index]);
+                let message = format!(
+                    "\"join\" is for nodes with several incoming connections, and \"{id}\" has {count}"
+                );
+                let problem = Error::new(Code::Manifest, message)
+                    .at(format!("/nodes/{index}/join"))
+                    .hint(format!("remove it, or connect more nodes to \"{id}\""))
+                    .in_node(id, &node.node_type);
+                self.problems.push(problem);
+            }
+        }
     }
 
     /// The text of a key that must be there and must not be empty.
@@ -307,7 +564,7 @@ impl Reader<'_> {
         node_type: &str,
         params: Option<&Value>,
         at: &str,
-    ) -> Option<(bool, Factory)> {
+    ) -> Option<(Arc<NodeType>, Json, Factory)> {
         let known = self.registry.get(node_type);
         if known.is_none() {
             let (names, otherwise) = (self.registry.names(), "no node types are known");
@@ -325,14 +582,14 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let known = known?;
+        let known = known?.clone();
         let before = self.problems.count();
-        schema::check(known.schema(), params.as_object()?, &at, &mut self.problems);
+        known.check(params.as_object()?, &at, &mut self.problems);
         if self.problems.count() > before {
             return None;
         }
-        match known.prepare(params) {
-            Ok(factory) => Some((known.about().heavy, factory)),
+        match known.prepare(params.clone()) {
+            Ok(factory) => Some((known, params, factory)),
             Err(error) => {
                 self.problems.push(error.at(at));
                 None
@@ -340,12 +597,11 @@ impl Reader<'_> {
         }
     }
 
-    /// Pairs of places in the list of nodes, with the index of the connection.
     fn connections(
         &mut self,
         connections: Option<&Value>,
         ids: &HashMap<String, usize>,
-    ) -> Vec<(usize, usize, usize)> {
+    ) -> Vec<Edge> {
         let connections = match connections {
             None => return Vec::new(),
             Some(Value::List(connections)) => connections,
@@ -371,7 +627,7 @@ impl Reader<'_> {
                 self.problem(message, &at, "{\"from\": \"...\", \"to\": \"...\"}");
                 continue;
             };
-            self.known_keys(connection, &at, &["from", "to"]);
+            self.known_keys(connection, &at, &["from", "to", "queue"]);
             let ends = ["from", "to"].map(|key| {
                 let id = self.name(connection, &at, key, "the id of a node")?;
                 let place = ids.get(&id).copied();
@@ -383,9 +639,10 @@ impl Reader<'_> {
                 }
                 place
             });
+            let queue = self.queue(connection, &at);
             if let [Some(from), Some(to)] = ends {
                 if seen.insert((from, to)) {
-                    edges.push((from, to, index));
+                    edges.push(Edge { from, to, index, queue });
                 } else {
                     self.problem("the same connection stands twice", &at, "remove one of the two");
                 }
@@ -398,7 +655,7 @@ impl Reader<'_> {
         &mut self,
         name: Option<String>,
         nodes: Vec<Option<PlanNode>>,
-        edges: Vec<(usize, usize, usize)>,
+        edges: Vec<Edge>,
     ) -> Option<Plan> {
         let (before, after) = neighbours(nodes.len(), &edges);
         let order = match sorted(&before, &after) {
@@ -413,7 +670,8 @@ impl Reader<'_> {
             node.inputs = before;
             node.consumers = after.len();
         }
-        Some(Plan { nodes, order, values: self.limits.values, name })
+        let layout = Layout::new(&nodes, &order, &edges);
+        Some(Plan { nodes, order, layout, values: self.limits.values, name })
     }
 
     /// Reports this cycle, drops the connection that closes it, and looks for the next.
@@ -421,7 +679,7 @@ impl Reader<'_> {
         &mut self,
         mut cycle: Vec<usize>,
         nodes: &[Option<PlanNode>],
-        mut edges: Vec<(usize, usize, usize)>,
+        mut edges: Vec<Edge>,
     ) {
         loop {
             self.report_cycle(&cycle, nodes, &edges);
@@ -429,7 +687,7 @@ impl Reader<'_> {
                 return;
             }
             let closing = (cycle[cycle.len() - 1], cycle[0]);
-            edges.retain(|&(from, to, _)| (from, to) != closing);
+            edges.retain(|edge| (edge.from, edge.to) != closing);
             let (before, after) = neighbours(nodes.len(), &edges);
             match sorted(&before, &after) {
                 Ok(_) => return,
@@ -438,12 +696,7 @@ impl Reader<'_> {
         }
     }
 
-    fn report_cycle(
-        &mut self,
-        cycle: &[usize],
-        nodes: &[Option<PlanNode>],
-        edges: &[(usize, usize, usize)],
-    ) {
+    fn report_cycle(&mut self, cycle: &[usize], nodes: &[Option<PlanNode>], edges: &[Edge]) {
         let id = |node: usize| match &nodes[node] {
             Some(node) => node.id.clone(),
             None => format!("/nodes/{node}"),
@@ -451,8 +704,8 @@ impl Reader<'_> {
         let mut names: Vec<String> = cycle.iter().map(|&node| id(node)).collect();
         names.push(id(cycle[0]));
         let (last, first) = (cycle[cycle.len() - 1], cycle[0]);
-        let closing = edges.iter().find(|(from, to, _)| (*from, *to) == (last, first));
-        let at = closing.map_or(String::new(), |(_, _, index)| format!("/connections/{index}"));
+        let closing = edges.iter().find(|edge| (edge.from, edge.to) == (last, first));
+        let at = closing.map_or(String::new(), |edge| format!("/connections/{}", edge.index));
         let names = shorten(names.join(" -> "), 1_000);
         let message = format!("the nodes form a cycle: {names}");
         let mut problem = Error::new(Code::Manifest, message)
@@ -466,9 +719,9 @@ impl Reader<'_> {
 }
 
 /// For every node those that it waits for, and those that wait for it.
-fn neighbours(count: usize, edges: &[(usize, usize, usize)]) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
+fn neighbours(count: usize, edges: &[Edge]) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
     let (mut before, mut after) = (vec![Vec::new(); count], vec![Vec::new(); count]);
-    for &(from, to, _) in edges {
+    for &Edge { from, to, .. } in edges {
         before[to].push(from);
         after[from].push(to);
     }

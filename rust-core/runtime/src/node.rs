@@ -5,15 +5,16 @@
 //! timeout, a cancellation or a panic, its own or another node's. A node whose `initialize` failed
 //! is not cleaned up. A run has its own instance of every node, so a node needs no locks.
 
+use crate::control::Control;
 use crate::error::{Code, Error, Result};
-use crate::run::Control;
+use crate::registry::{Factory, NodeType};
 use crate::value::Value;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A node that computes. It runs on the thread that drives the run and does not wait for anything.
+/// A node that computes. It does not wait for anything.
 pub trait Node: Send {
     /// Acquires what the node needs, for example a model.
     fn initialize(&mut self) -> Result<()> {
@@ -28,6 +29,10 @@ pub trait Node: Send {
         Ok(())
     }
 
+    /// What is in flight was discarded ([`crate::Run::interrupt`]): forgets what it holds of it, if
+    /// it is not to be kept.
+    fn interrupt(&mut self) {}
+
     /// Releases what the node holds.
     fn cleanup(&mut self) -> Result<()> {
         Ok(())
@@ -39,8 +44,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A node that waits: for time, for a connection, for somebody's answer.
 ///
-/// Its futures run inside a tokio runtime with time enabled, and are dropped where they stand when
-/// the run is cancelled or its time is over.
+/// Its futures run on the threads of a tokio runtime with time enabled, and are dropped where they
+/// stand when the run is cancelled or its time is over, when the time for the value is over, and
+/// when what is in flight is discarded.
 pub trait AsyncNode: Send {
     /// As [`Node::initialize`].
     fn initialize(&mut self) -> BoxFuture<'_, Result<()>> {
@@ -59,6 +65,9 @@ pub trait AsyncNode: Send {
         Box::pin(async { Ok(()) })
     }
 
+    /// As [`Node::interrupt`].
+    fn interrupt(&mut self) {}
+
     /// As [`Node::cleanup`].
     fn cleanup(&mut self) -> Result<()> {
         Ok(())
@@ -72,6 +81,30 @@ pub enum Instance {
     /// One that waits. The lock is never contended: it lets a future own the node for a while and
     /// leaves the node behind when the future is dropped.
     Async(Arc<tokio::sync::Mutex<Box<dyn AsyncNode>>>),
+    /// One that the host implements: it fulfils the same contract, call by call, through
+    /// [`crate::Run::take_work`] and [`crate::Run::finish`].
+    Host,
+}
+
+/// What a node is to the engine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Cheap,
+    Heavy,
+    Async,
+    Host,
+}
+
+impl Kind {
+    /// Of the nodes that this factory makes.
+    pub fn of(known: &NodeType, factory: &Factory) -> Kind {
+        match factory() {
+            Instance::Sync(_) if known.about().heavy => Kind::Heavy,
+            Instance::Sync(_) => Kind::Cheap,
+            Instance::Async(_) => Kind::Async,
+            Instance::Host => Kind::Host,
+        }
+    }
 }
 
 impl Instance {
@@ -90,7 +123,10 @@ impl Instance {
 pub struct Context<'a> {
     pub(crate) out: &'a mut Vec<Value>,
     pub(crate) control: &'a Control,
+    /// When the run's time is over, or that for this value.
     pub(crate) deadline: Option<Instant>,
+    /// The number of the sweep.
+    pub(crate) seq: u64,
     /// How many values `out` may hold.
     pub(crate) most: usize,
 }
@@ -105,14 +141,18 @@ impl Context<'_> {
     /// answered with `?`.
     ///
     /// # Errors
-    /// `RM_E_CANCELLED` or `RM_E_TIMEOUT` once the run is over for one of these reasons;
+    /// `RM_E_CANCELLED` or `RM_E_TIMEOUT` once the run, or the work on this value, is over for one of
+    /// these reasons;
     /// `RM_E_LIMIT` if the node has given more values than it may.
     pub fn check(&self) -> Result<()> {
         if self.out.len() > self.most {
             return Err(Error::new(Code::Limit, "too many values"));
         }
         if self.control.is_cancelled() {
-            return Err(Error::new(Code::Cancelled, "the run was cancelled"));
+            return Err(Control::cancelled());
+        }
+        if self.control.discards(self.seq) {
+            return Err(Error::new(Code::Cancelled, "what was in flight was discarded"));
         }
         match self.deadline {
             Some(deadline) if Instant::now() >= deadline => Err(Control::timed_out()),

@@ -1,13 +1,13 @@
 //! Node types by name.
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Problems, Result};
 use crate::node::Instance;
 use crate::schema;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
-use serde_json::{Value as Json, json};
+use serde_json::{Map as JsonMap, Value as Json, json};
 use std::sync::Arc;
 
 /// Makes a fresh instance of a node for a run; the parameters are already inside.
@@ -34,8 +34,11 @@ pub struct About {
 
 /// A kind of node.
 pub struct NodeType {
+    name: Box<str>,
     about: About,
-    schema: Json,
+    stateless: bool,
+    /// None takes any parameters.
+    schema: Option<Json>,
     prepare: Box<dyn Fn(Json) -> Result<Factory> + Send + Sync>,
 }
 
@@ -69,7 +72,41 @@ impl NodeType {
                 .map_err(|e| Error::new(Code::Manifest, format!("parameters: {e}")))?;
             Ok(Arc::new(move || make(&params)) as Factory)
         };
-        NodeType { about, schema, prepare: Box::new(prepare) }
+        let name = about.name.into();
+        let prepare = Box::new(prepare);
+        NodeType { name, about, stateless: false, schema: Some(schema), prepare }
+    }
+
+    /// A node type that the host implements, with any parameters: [`crate::Run::take_work`] hands
+    /// out what its nodes have to do.
+    pub fn host(name: impl Into<Box<str>>) -> Self {
+        let about = About {
+            name: "",
+            summary: "A node of the host's.",
+            takes: "any value",
+            gives: "any value",
+            heavy: false,
+            example: json!({"params": {}}),
+        };
+        let prepare = Box::new(|_| Ok(Arc::new(|| Instance::Host) as Factory));
+        NodeType { name: name.into(), about, stateless: false, schema: None, prepare }
+    }
+
+    /// Declares that a node of this type remembers nothing from one value to the next and gives
+    /// nothing at the end of input, so that several instances may share the work.
+    pub fn stateless(mut self) -> Self {
+        self.stateless = true;
+        self
+    }
+
+    /// Whether several instances may share the work.
+    pub fn is_stateless(&self) -> bool {
+        self.stateless
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// What a person wants to know of it.
@@ -77,12 +114,19 @@ impl NodeType {
         &self.about
     }
 
-    /// The JSON Schema of its parameters.
+    /// The JSON Schema of its parameters; null for any.
     pub fn schema(&self) -> &Json {
-        &self.schema
+        self.schema.as_ref().unwrap_or(&Json::Null)
     }
 
-    /// Turns parameters that passed [`schema::check`] into something that makes instances.
+    /// Checks parameters that stand at `pointer` in a manifest; adds every problem to `problems`.
+    pub fn check(&self, params: &JsonMap<String, Json>, pointer: &str, problems: &mut Problems) {
+        if let Some(schema) = &self.schema {
+            schema::check(schema, params, pointer, problems);
+        }
+    }
+
+    /// Turns parameters that passed [`NodeType::check`] into something that makes instances.
     ///
     /// # Errors
     /// `RM_E_MANIFEST` for what a schema cannot say.
@@ -92,36 +136,37 @@ impl NodeType {
 
     /// Everything about it as one JSON object, the entry of the catalogue of nodes.
     pub fn to_json(&self) -> Json {
-        let About { name, summary, takes, gives, heavy, example } = &self.about;
-        json!({"name": name, "summary": summary, "takes": takes, "gives": gives, "heavy": heavy,
-               "params": self.schema, "example": example})
+        let About { name: _, summary, takes, gives, heavy, example } = &self.about;
+        json!({"name": self.name, "summary": summary, "takes": takes, "gives": gives,
+               "heavy": heavy, "stateless": self.stateless, "params": self.schema,
+               "example": example})
     }
 }
 
 /// The node types that manifests may name.
-#[derive(Default)]
-pub struct Registry(IndexMap<String, NodeType>);
+#[derive(Clone, Default)]
+pub struct Registry(IndexMap<Box<str>, Arc<NodeType>>);
 
 impl Registry {
     /// Adds node types. A later one of the same name replaces the earlier.
-    pub fn add(&mut self, types: impl IntoIterator<Item = NodeType>) {
-        let types = types.into_iter().map(|kind| (kind.about.name.to_owned(), kind));
-        self.0.extend(types);
+    pub fn add<T: Into<Arc<NodeType>>>(&mut self, types: impl IntoIterator<Item = T>) {
+        let types = types.into_iter().map(Into::into);
+        self.0.extend(types.map(|kind: Arc<NodeType>| (kind.name.clone(), kind)));
     }
 
     /// The type of this name; `PassThrough` and `PassThroughNode` are the same.
-    pub fn get(&self, name: &str) -> Option<&NodeType> {
+    pub fn get(&self, name: &str) -> Option<&Arc<NodeType>> {
         let short = || name.strip_suffix("Node").and_then(|short| self.0.get(short));
         self.0.get(name).or_else(short)
     }
 
     /// All names, in the order in which they were added.
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
-        self.0.keys().map(String::as_str)
+        self.0.keys().map(|name| &**name)
     }
 
     /// The catalogue: an array with an entry for every type.
     pub fn to_json(&self) -> Json {
-        self.0.values().map(NodeType::to_json).collect()
+        self.0.values().map(|kind| kind.to_json()).collect()
     }
 }

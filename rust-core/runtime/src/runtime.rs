@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::manifest::Plan;
-use crate::registry::Registry;
+use crate::registry::{NodeType, Registry};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,5 +74,17 @@ impl Runtime {
         }
         plans.insert(text.into(), (plan.clone(), now));
         Ok(plan)
+    }
+
+    /// The plan of a manifest that may also name these node types; one of the same name takes the
+    /// place of the runtime's. What was loaded so is not remembered.
+    ///
+    /// # Errors
+    /// As [`Plan::load`].
+    pub fn load_with(&self, text: &[u8], more: &[Arc<NodeType>]) -> Result<Arc<Plan>> {
+        let mut registry = self.registry.clone();
+        registry.add(more.iter().cloned());
+        self.parsed.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Plan::load(text, &registry, &self.limits)?))
     }
 }

@@ -86,7 +86,14 @@ pub fn check(schema: &Json, params: &Map<String, Json>, pointer: &str, problems:
     }
 }
 
-fn check_value(schema: &Json, value: &Json, at: &str, name: &str, problems: &mut Problems) {
+/// Checks one value, which stands at `at` and is called `name`.
+pub(crate) fn check_value(
+    schema: &Json,
+    value: &Json,
+    at: &str,
+    name: &str,
+    problems: &mut Problems,
+) {
     let fail = |message: String| {
         Error::new(Code::Manifest, message).at(at).hint(format!("{name}: {}", expectation(schema)))
     };
@@ -172,7 +179,7 @@ fn brief(value: &Json) -> String {
 }
 
 /// What a value must be, in words: "an integer from 1 to 100".
-fn expectation(schema: &Json) -> String {
+pub(crate) fn expectation(schema: &Json) -> String {
     if let Some(choices) = choices(schema) {
         let all: Vec<String> = choices.iter().map(|choice| choice.to_string()).collect();
         return format!("one of {}", all.join(", "));

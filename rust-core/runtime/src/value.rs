@@ -113,6 +113,30 @@ impl Value {
         1 + deepest.unwrap_or(0)
     }
 
+    /// How many bytes of memory it keeps, about; shared ones count every time.
+    pub fn weight(&self) -> usize {
+        let content = match self {
+            Value::Text(text) => text.len(),
+            Value::List(items) => items.iter().map(Value::weight).sum(),
+            Value::Map(map) => map.iter().map(|(key, value)| key.len() + value.weight()).sum(),
+            Value::Bytes(bytes) => bytes.bytes().len(),
+            Value::Tensor(_) | Value::Audio(_) | Value::Frame(_) => {
+                self.as_array().map_or(0, |array| array.bytes().len())
+            }
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Float(_) => 0,
+        };
+        size_of::<Value>() + content
+    }
+
+    /// When it is to be presented, in microseconds, for what knows that.
+    pub fn pts_us(&self) -> Option<i64> {
+        match self {
+            Value::Audio(audio) => audio.pts_us(),
+            Value::Frame(frame) => frame.pts_us(),
+            _ => None,
+        }
+    }
+
     /// The text, if it is text.
     pub fn as_text(&self) -> Option<&str> {
         match self {

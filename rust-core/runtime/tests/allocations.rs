@@ -86,7 +86,7 @@ fn chain(nodes: usize) -> Arc<Plan> {
 fn allocations(plan: &Arc<Plan>, item: &Value, items: usize) -> usize {
     let input = Value::list(vec![item.clone(); items]);
     let before = COUNT.get();
-    let mut run = Run::new(plan.clone(), &input, None).unwrap();
+    let run = Run::new(plan.clone(), &input, None).unwrap();
     let Ok(Progress::Done(Value::List(outputs))) = run.drive(None) else { panic!("it ends") };
     drop(run);
     let count = COUNT.get() - before;

@@ -8,25 +8,30 @@ use remotemedia_runtime::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use std::cell::RefCell;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-thread_local! {
-    /// What the nodes of this test's thread were asked to do.
-    static TRACE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
+/// What the nodes of each test were asked to do, on whatever thread.
+static TRACES: Mutex<Vec<Vec<String>>> = Mutex::new(Vec::new());
 
-fn trace(line: String) {
-    TRACE.with_borrow_mut(|trace| trace.push(line));
+thread_local! {
+    /// The place of this test's trace.
+    static TRACE: usize = {
+        let mut traces = TRACES.lock().unwrap();
+        traces.push(Vec::new());
+        traces.len() - 1
+    };
 }
 
 fn traced() -> Vec<String> {
-    TRACE.take()
+    std::mem::take(&mut TRACES.lock().unwrap()[TRACE.with(|&place| place)])
 }
 
 #[derive(Deserialize, JsonSchema, Clone)]
 struct Params {
     name: String,
+    /// Where to write down what happens.
+    trace: usize,
     /// Where it goes wrong: "initialize", "process", "flush", "cleanup", each also with "panic".
     #[serde(default)]
     fails: String,
@@ -44,7 +49,7 @@ struct Tracer(Params);
 
 impl Tracer {
     fn step(&self, step: &str) -> Result<()> {
-        trace(format!("{} {step}", self.0.name));
+        TRACES.lock().unwrap()[self.0.trace].push(format!("{} {step}", self.0.name));
         match self.0.fails.split_once(' ') {
             None if self.0.fails == step => Err(Error::node(format!("no {step}"))),
             Some((at, _)) if at == step => panic!("in {step}"),
@@ -135,7 +140,8 @@ fn start(nodes: &[(&str, &str, &str)], edges: &[&str], input: &Json, timeout: Op
     let nodes: Vec<Json> = nodes
         .iter()
         .map(|(kind, name, fails)| {
-            json!({"id": name, "node_type": kind, "params": {"name": name, "fails": fails}})
+            let params = json!({"name": name, "trace": TRACE.with(|&place| place), "fails": fails});
+            json!({"id": name, "node_type": kind, "params": params})
         })
         .collect();
     let edges: Vec<Json> = edges
@@ -151,7 +157,7 @@ fn start(nodes: &[(&str, &str, &str)], edges: &[&str], input: &Json, timeout: Op
     Run::new(plan, &input, timeout.map(Duration::from_millis)).unwrap()
 }
 
-fn finish(run: &mut Run) -> Result<Vec<String>> {
+fn finish(run: &Run) -> Result<Vec<String>> {
     match run.drive(None)? {
         Progress::Pending => panic!("there was no limit"),
         Progress::Done(outputs) => match outputs {
@@ -169,8 +175,8 @@ fn chain(fails: [&str; 3]) -> [(&str, &str, &str); 3] {
 
 #[test]
 fn every_node_is_initialized_processed_flushed_and_cleaned_up_once() {
-    let mut run = start(&chain(["", "", ""]), &CHAIN, &json!(["x"]), None);
-    assert_eq!(finish(&mut run).unwrap(), ["xabc", "!abc", "!bc", "!c"]);
+    let run = start(&chain(["", "", ""]), &CHAIN, &json!(["x"]), None);
+    assert_eq!(finish(&run).unwrap(), ["xabc", "!abc", "!bc", "!c"]);
     assert_eq!(
         traced(),
         [
@@ -202,8 +208,8 @@ fn cleanup_follows_every_failure_and_the_error_says_where() {
         [("initialize", false), ("process", true), ("flush", false), ("flush", true)]
     {
         let fails = if panics { format!("{at} panic") } else { at.to_owned() };
-        let mut run = start(&chain(["", &fails, ""]), &CHAIN, &json!(["x", "y"]), None);
-        let error = finish(&mut run).unwrap_err();
+        let run = start(&chain(["", &fails, ""]), &CHAIN, &json!(["x", "y"]), None);
+        let error = finish(&run).unwrap_err();
         let code = if panics { Code::Panic } else { Code::Node };
         let item = (at == "process").then_some(0);
         assert_eq!((error.code, error.node.as_deref(), error.item), (code, Some("b"), item));
@@ -222,14 +228,14 @@ fn cleanup_follows_every_failure_and_the_error_says_where() {
 #[test]
 fn a_failing_cleanup_fails_the_run_but_not_the_other_cleanups() {
     for fails in ["cleanup", "cleanup panic"] {
-        let mut run = start(&chain(["", fails, "cleanup"]), &CHAIN, &json!([]), None);
-        let error = finish(&mut run).unwrap_err();
+        let run = start(&chain(["", fails, "cleanup"]), &CHAIN, &json!([]), None);
+        let error = finish(&run).unwrap_err();
         assert_eq!(error.node.as_deref(), Some("c"));
         let trace = traced();
         assert_eq!(trace[trace.len() - 3..], ["c cleanup", "b cleanup", "a cleanup"]);
     }
-    let mut run = start(&chain(["cleanup", "process", ""]), &CHAIN, &json!(["x"]), None);
-    let error = finish(&mut run).unwrap_err();
+    let run = start(&chain(["cleanup", "process", ""]), &CHAIN, &json!(["x"]), None);
+    let error = finish(&run).unwrap_err();
     assert_eq!(error.node.as_deref(), Some("b"));
     assert_eq!(error.causes[0].node.as_deref(), Some("a"));
 }
@@ -238,8 +244,8 @@ fn a_failing_cleanup_fails_the_run_but_not_the_other_cleanups() {
 fn values_come_by_item_and_then_by_the_order_of_connections() {
     let nodes = [("Trace", "s", ""), ("Trace", "l", ""), ("Trace", "r", ""), ("Trace", "join", "")];
     let edges = ["s r", "s l", "r join", "l join"];
-    let mut run = start(&nodes, &edges, &json!(["1", "2"]), None);
-    let outputs = finish(&mut run).unwrap();
+    let run = start(&nodes, &edges, &json!(["1", "2"]), None);
+    let outputs = finish(&run).unwrap();
     assert_eq!(
         outputs,
         [
@@ -252,9 +258,9 @@ fn values_come_by_item_and_then_by_the_order_of_connections() {
 #[test]
 fn sinks_stand_in_the_order_of_the_manifest_and_sources_get_their_own_items() {
     let nodes = [("Trace", "z", ""), ("Trace", "y", ""), ("Trace", "x", "")];
-    let mut run = start(&nodes, &["y x"], &json!({"z": ["1"], "y": ["2", "3"]}), None);
-    assert_eq!(finish(&mut run).unwrap(), ["1z", "!z", "2yx", "3yx", "!yx", "!x"]);
-    let report = remotemedia_runtime::json::write(&run.report(), &mut Vec::new()).unwrap();
+    let run = start(&nodes, &["y x"], &json!({"z": ["1"], "y": ["2", "3"]}), None);
+    assert_eq!(finish(&run).unwrap(), ["1z", "!z", "2yx", "3yx", "!yx", "!x"]);
+    let report = remotemedia_runtime::json::write(&run.report().unwrap(), &mut Vec::new()).unwrap();
     let report: Json = serde_json::from_slice(&report).unwrap();
     assert_eq!(report["items"], 2);
     assert_eq!(report["sinks"], json!({"z": 2, "x": 4}));
@@ -266,7 +272,7 @@ fn sinks_stand_in_the_order_of_the_manifest_and_sources_get_their_own_items() {
 fn a_run_goes_on_where_a_slice_ended() {
     for kind in ["Trace", "Wait"] {
         let nodes = [(kind, "a", ""), (kind, "b", "")];
-        let mut run = start(&nodes, &["a b"], &json!(["1", "2", "3"]), None);
+        let run = start(&nodes, &["a b"], &json!(["1", "2", "3"]), None);
         let mut slices = 0;
         let outputs = loop {
             match run.drive(Some(Instant::now())).unwrap() {
@@ -275,7 +281,7 @@ fn a_run_goes_on_where_a_slice_ended() {
             }
         };
         assert!(slices >= 8, "{kind}: {slices}");
-        let mut whole = start(&nodes, &["a b"], &json!(["1", "2", "3"]), None);
+        let whole = start(&nodes, &["a b"], &json!(["1", "2", "3"]), None);
         match whole.drive(None).unwrap() {
             Progress::Done(expected) => assert_eq!(outputs, expected),
             Progress::Pending => panic!("there was no limit"),
@@ -287,9 +293,9 @@ fn a_run_goes_on_where_a_slice_ended() {
 fn a_time_limit_ends_nodes_that_wait_and_nodes_that_ask() {
     for kind in ["Wait", "Endless"] {
         let items: Vec<String> = vec!["x".to_owned(); 10_000];
-        let mut run = start(&[(kind, "n", "")], &[], &json!(items), Some(30));
+        let run = start(&[(kind, "n", "")], &[], &json!(items), Some(30));
         let begun = Instant::now();
-        let error = finish(&mut run).unwrap_err();
+        let error = finish(&run).unwrap_err();
         assert_eq!((error.code, error.node.as_deref()), (Code::Timeout, Some("n")));
         assert!(error.item.is_some());
         assert!(begun.elapsed() < Duration::from_secs(5));
@@ -303,31 +309,42 @@ fn a_time_limit_ends_nodes_that_wait_and_nodes_that_ask() {
 fn cancelling_ends_nodes_that_wait_and_nodes_that_ask() {
     for kind in ["Wait", "Endless"] {
         let items: Vec<String> = vec!["x".to_owned(); 10_000];
-        let mut run = start(&[(kind, "n", "")], &[], &json!(items), None);
+        let run = start(&[(kind, "n", "")], &[], &json!(items), None);
         let control = run.control();
         let canceller = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
             control.cancel();
         });
-        assert_eq!(finish(&mut run).unwrap_err().code, Code::Cancelled);
+        assert_eq!(finish(&run).unwrap_err().code, Code::Cancelled);
         canceller.join().unwrap();
     }
 }
 
 #[test]
 fn an_abandoned_run_is_cleaned_up() {
-    let mut run = start(&[("Wait", "n", "")], &[], &json!(["x", "y"]), None);
-    assert!(matches!(run.drive(Some(Instant::now())).unwrap(), Progress::Pending));
-    traced();
+    let run = start(&[("Wait", "n", "")], &[], &json!(["x", "y"]), None);
+    let begun = Instant::now();
+    let mut seen = Vec::new();
+    while seen.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        assert!(matches!(run.drive(Some(Instant::now())).unwrap(), Progress::Pending));
+        seen.extend(traced());
+    }
     drop(run);
-    assert_eq!(traced(), ["n cleanup"]);
+    // The node waits on another thread, which cleans it up.
+    while seen.last().is_none_or(|line| line != "n cleanup") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{seen:?}");
+        seen.extend(traced());
+        std::thread::yield_now();
+    }
+    assert_eq!(seen.iter().filter(|line| *line == "n cleanup").count(), 1);
 }
 
 #[test]
 fn a_manifest_is_read_once() {
     let runtime = runtime();
     let text = |n: usize| {
-        let params = json!({"name": "n"});
+        let params = json!({"name": "n", "trace": 0});
         let node = json!({"id": format!("n{n}"), "node_type": "Trace", "params": params});
         json!({"version": "v1", "nodes": [node]}).to_string()
     };

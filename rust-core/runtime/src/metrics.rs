@@ -1,0 +1,102 @@
+//! What a run counts: written by whoever is at work, read by anybody at any time.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// Adds to a counter that only one thread writes at a time. Not one step, so it costs no more than
+/// a plain addition.
+pub(crate) fn bump(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
+}
+
+/// Of a node.
+#[derive(Default)]
+pub(crate) struct NodeMetrics {
+    pub items_in: AtomicU64,
+    pub items_out: AtomicU64,
+    pub errors: AtomicU64,
+    pub retries: AtomicU64,
+    pub dropped: AtomicU64,
+    /// In its calls, in nanoseconds.
+    pub nanos: AtomicU64,
+    /// Values by the time that they took.
+    pub histogram: Histogram,
+}
+
+/// Of a connection with a queue.
+#[derive(Default)]
+pub(crate) struct QueueMetrics {
+    /// Packets in it.
+    pub fill: AtomicU64,
+    pub peak: AtomicU64,
+    /// Values.
+    pub dropped: AtomicU64,
+}
+
+/// What a stage is at.
+#[derive(Default)]
+pub(crate) struct StageMetrics {
+    /// All sweeps below this are through.
+    pub done: AtomicU64,
+    /// The sweep in work.
+    pub seq: AtomicU64,
+    /// One more than the place of the node in work; 0 if none is.
+    pub node: AtomicU64,
+    /// When its last step ended, in nanoseconds from the start of the run.
+    pub clock: AtomicU64,
+}
+
+/// Counts of times in classes that double: below 128 ns, below 256 ns, and so on; the last begins
+/// at 137 s.
+#[derive(Default)]
+pub(crate) struct Histogram([AtomicU32; Histogram::CLASSES]);
+
+impl Histogram {
+    const CLASSES: usize = 32;
+    /// Bits of the longest time in the first class.
+    const FIRST: usize = 7;
+
+    /// Of a time in nanoseconds, or in any other unit that [`Histogram::quantile`] is to give.
+    #[inline]
+    pub fn add(&self, time: u64) {
+        let bits = (u64::BITS - time.leading_zeros()) as usize;
+        let class = &self.0[bits.saturating_sub(Self::FIRST).min(Self::CLASSES - 1)];
+        class.store(class.load(Relaxed).saturating_add(1), Relaxed);
+    }
+
+    /// The time in nanoseconds within which this part (0 to 1) of all were done, as exact as the
+    /// classes are: times within one are taken to be spread evenly. 0 without any.
+    pub fn quantile(&self, part: f64) -> f64 {
+        let counts = self.0.each_ref().map(|class| f64::from(class.load(Relaxed)));
+        let mut left = part * counts.iter().sum::<f64>();
+        for (class, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0.0) {
+            if left <= count {
+                let above = 2f64.powi((class + Self::FIRST) as i32);
+                let below = if class == 0 { 0.0 } else { above / 2.0 };
+                return below + (above - below) * left / count;
+            }
+            left -= count;
+        }
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_right_to_within_their_class() {
+        let histogram = Histogram::default();
+        assert_eq!(histogram.quantile(0.5), 0.0);
+        for nanos in 1..=100_000 {
+            histogram.add(nanos);
+        }
+        for (part, exact) in [(0.01, 1_000.0), (0.5, 50_000.0), (0.99, 99_000.0)] {
+            let found = histogram.quantile(part);
+            assert!(found >= exact / 2.0 && found <= exact * 2.0, "{part}: {found}");
+        }
+        histogram.add(100_000_000_000_000);
+        assert!(histogram.quantile(1.0) > 1e11);
+    }
+}
