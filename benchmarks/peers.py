@@ -97,26 +97,25 @@ def layers(given: dict[str, list[Any]]) -> tuple[str, Works]:
     text = manifest.encode()
     assert lib.rm_pipeline_new(ffi.NULL, text, len(text), opened, ffi.NULL) == lib.RM_OK
     written = marshal.dumps(items, 2)
-    output, run = ffi.new("rm_output *"), ffi.new("rm_run **")
-    output.struct_size = ffi.sizeof("rm_output")
+    room = ffi.new("char[]", 4096)
+    given_text = ffi.buffer(room)
+    it = ffi.new("rm_call *")
+    it.struct_size = ffi.sizeof("rm_call")
+    it.flags, it.kind = lib.RM_DETACH, lib.RM_MARSHAL_PLAIN
+    it.pipeline, it.buffer, it.buffer_len = opened[0], room, 4096
+    it.slice_us = it.timeout_ms = -1
 
     def call() -> Any:
-        status = lib.rm_pipeline_call(
-            opened[0], lib.RM_MARSHAL_PLAIN, written, len(written),
-            ffi.NULL, 0, -1, 50_000, output, run, ffi.NULL,
-        )  # fmt: skip
-        assert status == lib.RM_OK
-        result = ffi.buffer(output.text, output.len)[:]
-        lib.rm_run_free(run[0])
-        return result
+        assert lib.rm_call_run(it, written, len(written)) == lib.RM_OK
+        return given_text
 
-    assert marshal.loads(call()) == expected("numbers", items)
+    assert marshal.loads(call())[0] == expected("numbers", items)
     return native.version(), {
         ("a call into the library that does nothing", "layers"): repeated(lib.rm_abi_version),
         ("marshal.dumps and loads of the items", "layers"): repeated(
             lambda: marshal.loads(marshal.dumps(items, 2))
         ),
-        ("rm_pipeline_call and rm_run_free", "layers"): repeated(call),
+        ("rm_call_run", "layers"): repeated(call),
         ("Prepared.run", "layers"): repeated(lambda: prepared.run(items)),
         ("Pipeline.run_sync", "layers"): repeated(lambda: pipeline.run_sync(items)),
     }

@@ -99,9 +99,11 @@
 #define RM_WRITABLE 1
 /* A view's `pts_us` where there is no presentation time. */
 #define RM_NO_PTS INT64_MIN
+
 /*
  Kind of a text: Python's marshal format, version 2, of None, bool, int, float, str, list, tuple
- and dict with str keys. Only for rm_pipeline_call.
+ and dict with str keys. Only for rm_call_run. `{"$rm": [i]}` is a long list of floats, which the
+ library has put into binary part i, an array of float64.
  */
 #define RM_MARSHAL 16
 /* The same without binary parts, and with no dict special. */
@@ -174,8 +176,8 @@ typedef struct rm_error rm_error;
  Ownership: yours from rm_pipeline_new; free it, also while runs of it are going on. Immutable:
  any thread may run it, several at once.
 
- Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_pipeline_call,
- rm_pipeline_report, rm_run_start, rm_pipeline_free.
+ Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_call_run, rm_pipeline_report,
+ rm_run_start, rm_pipeline_free.
  */
 typedef struct rm_pipeline rm_pipeline;
 
@@ -199,7 +201,7 @@ typedef struct rm_queue rm_queue;
  yours from rm_run_start; free it at any time, which ends it. Threads: any; one may wait while
  others cancel.
 
- Functions: rm_run_start, rm_pipeline_call, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_free.
+ Functions: rm_run_start, rm_call_run, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_free.
  */
 typedef struct rm_run rm_run;
 
@@ -350,19 +352,29 @@ typedef struct DLManagedTensorVersioned {
 #endif  /* DLPACK_DLPACK_H_ */
 
 /*
- What rm_pipeline_call takes and gives besides the text: to be used again and again, by hosts to
- which every argument and every object costs. Fields are only ever added at the end. Set
- `struct_size`, and everything you do not use to 0 or NULL, but `timeout_ms` to -1.
+ What rm_call_run takes and gives besides the text: to be used again and again, by hosts to which
+ every argument and every object costs. Fields are only ever added at the end. Set `struct_size`
+ and what is to be as it says, and everything you do not use to 0 or NULL, but `slice_us` and
+ `timeout_ms` to -1. The library does not change what it takes.
 
- Ownership: the struct is yours. rm_call_clear frees what a call has left in it.
+ Ownership: the struct is yours, and the pipeline in it stays yours. rm_call_clear frees what a
+ call has left in it.
 
- Functions: rm_pipeline_call, rm_call_clear.
+ Functions: rm_call_run, rm_call_clear.
  */
 typedef struct rm_call {
   /* In: sizeof(rm_call) of the side that made the struct. */
   uint32_t struct_size;
-  /* In: RM_DETACH or 0. Out: see `given`. */
+  /* In: RM_DETACH or 0. */
   uint32_t flags;
+  /* In: what to run. */
+  const struct rm_pipeline *pipeline;
+  /* In: RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of the text. */
+  uint32_t kind;
+  /* In: how many `parts` there are. */
+  uint32_t part_count;
+  /* In: how many microseconds to work; -1 is without end, 0 does nothing yet. */
+  int64_t slice_us;
   /* In: the time for all of the run, in milliseconds; -1 is without end. */
   int64_t timeout_ms;
   /* In: views of the bytes, tensors, audio and frames that the text refers to by index. */
@@ -654,25 +666,17 @@ void rm_run_free(struct rm_run *run);
 /*
  rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are.
 
- `kind` is RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of `text`, which holds the input
- as for rm_pipeline_run. Without a text (`len` 0) the `part_count` parts are the items. Parts that
- are C-contiguous and aligned are used where they are: the memory must stay as it is until the
- run is freed and no thread waits for it any more, and for as long as there are results that may
- refer to it; where there is no run, until this returns.
+ `text` holds the input as for rm_pipeline_run. Without a text (`len` 0) the parts are the items.
+ Parts that are C-contiguous and aligned are used where they are: the memory must stay as it is
+ until the run is freed and no thread waits for it any more, and for as long as there are results
+ that may refer to it; where there is no run, until this returns.
 
- Works for up to `slice_us` microseconds; -1 is without end, 0 does nothing yet. RM_OK: complete;
- what `call` points to lives as long as its run, or where there is none until its next use.
- RM_AGAIN: there is more to do; go on with rm_run_wait. Failures as for rm_pipeline_run, with the
- error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input that
- cannot be read. The fields `run` and `error` are overwritten: clear them before.
+ RM_OK: complete; what `call` points to lives as long as its run, or where there is none until its
+ next use. RM_AGAIN: there is more to do; go on with rm_run_wait. Failures as for rm_pipeline_run,
+ with the error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input
+ that cannot be read. The fields `run` and `error` are overwritten: clear them before.
  */
-rm_status rm_pipeline_call(const struct rm_pipeline *pipeline,
-                           uint32_t kind,
-                           const char *text,
-                           size_t len,
-                           uint32_t part_count,
-                           int64_t slice_us,
-                           struct rm_call *call);
+rm_status rm_call_run(struct rm_call *call, const char *text, size_t len);
 
 /* Frees the run and the error that a call has left in the struct, and sets the fields to NULL. */
 void rm_call_clear(struct rm_call *call);

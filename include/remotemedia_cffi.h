@@ -152,6 +152,10 @@ typedef struct DLManagedTensorVersioned {
 typedef struct rm_call {
   uint32_t struct_size;
   uint32_t flags;
+  const struct rm_pipeline *pipeline;
+  uint32_t kind;
+  uint32_t part_count;
+  int64_t slice_us;
   int64_t timeout_ms;
   const struct rm_view *parts;
   char *buffer;
@@ -267,13 +271,7 @@ void rm_run_cancel(struct rm_run *run);
 
 void rm_run_free(struct rm_run *run);
 
-rm_status rm_pipeline_call(const struct rm_pipeline *pipeline,
-                           uint32_t kind,
-                           const char *text,
-                           size_t len,
-                           uint32_t part_count,
-                           int64_t slice_us,
-                           struct rm_call *call);
+rm_status rm_call_run(struct rm_call *call, const char *text, size_t len);
 
 void rm_call_clear(struct rm_call *call);
 

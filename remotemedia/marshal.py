@@ -54,14 +54,15 @@ class Part(NamedTuple):
 
 
 def guess(items: list[Any]) -> Optional[bytes]:
-    """Text for items that look as if they held no binary parts, at the cost of a look at two.
+    """Text for items, one at least, that look as if they held no binary parts, at the cost of a
+    look at two.
 
     The native library tells whether they did: marshal writes for every type what it is, and bytes
     for all that have a buffer. Then, and where this is None, :func:`encode` is right.
     """
     for place in (0, -1):
-        value: Any = items
-        depth = 0
+        value = items[place]
+        depth = 1
         while (kind := type(value)) not in _SCALARS:
             depth += 1
             if kind not in _CONTAINERS:
@@ -470,5 +471,8 @@ def restore(value: Any, part: Callable[[int], Any]) -> Any:
             return part(content)
         if type(content) is str:
             return _FLOATS[content]
+        if type(content) is list:
+            # A long list of floats.
+            return part(content[0]).tolist()
         value = content
     return {key: restore(item, part) for key, item in value.items()}

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Iterable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from marshal import loads
 from operator import is_
 from typing import Any, Callable, NamedTuple, Optional, Union, cast
@@ -78,14 +78,19 @@ _MANIFEST_BYTES = 1 << 20
 _ROOM = 4096
 #: How many shapes of arrays are remembered.
 _SHAPES = 256
-#: How many places for calls are kept for the next ones.
+#: How many places for calls are kept for the next ones, and views in each of them.
 _CALLS = 16
+_VIEWS = 1_024
 
 #: Makes a result without a call of its constructor.
 new_result = Result.__new__
 
 
 class _Template(NamedTuple):
+    """What views of arrays of one element type and shape have in common."""
+
+    dtype: Any
+    shape: tuple[int, ...]
     view: Any
     #: What the view points to.
     held: Any
@@ -135,11 +140,11 @@ class _Library:
         self._views = ffi.typeof("rm_view[]")
         self._shape = ffi.typeof("int64_t[]")
         self._view_size = ffi.sizeof("rm_view")
-        #: Places for calls that nobody uses now.
-        self.calls: list[_Call] = []
         #: What views of arrays have in common, by their element type and shape, as most come again.
         self.templates: dict[Any, _Template] = {}
-        self.call = self.lib.rm_pipeline_call
+        #: Places for calls that nobody uses now.
+        self.calls: list[_Call] = []
+        self.call = self.lib.rm_call_run
         self.from_buffer = ffi.from_buffer
         self.log_level = 2
         self._open_log()
@@ -246,8 +251,9 @@ class _Library:
             self.templates.clear()
         views, held = self.views([marshal.part(array)])
         views[0].data = self.ffi.NULL
-        template = _Template(views[0], (views, [kept[2:] for kept in held.values()]))
-        self.templates[array.dtype, array.shape] = template
+        dtype, shape = array.dtype, array.shape
+        template = _Template(dtype, shape, views[0], (views, [kept[2:] for kept in held.values()]))
+        self.templates[dtype, shape] = template
         return template
 
     def address(self, data: Any) -> int:
@@ -426,7 +432,8 @@ class Prepared:
         self.manifest = manifest
         self._library = _load()
         self._slot = self._open()
-        self._heavy: Optional[bool] = None
+        #: Stands for what is in the slot.
+        self._mark = object()
 
     def _open(self) -> Any:
         library = self._library
@@ -449,12 +456,10 @@ class Prepared:
         library.check(library.lib.rm_pipeline_info, self._slot[0], out)
         return dict(library.take(out))
 
-    @property
+    @cached_property
     def heavy(self) -> bool:
         """Whether a node may take more than about 100 microseconds for a value."""
-        if self._heavy is None:
-            self._heavy = any(node["heavy"] for node in self.info["nodes"])
-        return self._heavy
+        return any(node["heavy"] for node in self.info["nodes"])
 
     def start(self, items: Input, timeout: Optional[float], slice_us: int) -> Union[Result, _Run]:
         """Begins a run, and works on it on this thread for so many microseconds.
@@ -471,7 +476,7 @@ class Prepared:
         except IndexError:
             call = _Call(library)
         text: Optional[bytes] = None
-        kind, count = _RM_MARSHAL_PLAIN, 0
+        plain = True
         arrays: Any = None
         parts: list[marshal.Part] = []
         held: Any = None
@@ -480,34 +485,40 @@ class Prepared:
                 arrays = items.copy()
                 held = call.lend(arrays)
                 if held is not None:
-                    text, count = b"", len(held)
+                    text = b""
             else:
                 text = marshal.guess(items)
+                if call.count:
+                    call.show([])
         while True:
+            struct = call.struct
             if text is None:
-                kind = _RM_MARSHAL
                 value = normalise_input(items)
                 # The batch itself, and a mapping around it, are not levels of the user's.
                 text, parts = marshal.encode(value, "input", 2 if type(value) is dict else 1)
-                arrays = None
-                count = len(parts)
-                held = call.show(parts) if parts else None
-            struct = call.struct
+                arrays, plain = None, False
+                struct.kind = _RM_MARSHAL
+                held = call.show(parts)
+            if call.mark is not self._mark:
+                call.mark = self._mark
+                struct.pipeline = self._slot[0]
+            if call.slice_us != slice_us:
+                struct.slice_us = call.slice_us = slice_us
             if timeout is not None:
                 struct.timeout_ms = _milliseconds(timeout)
-            status = library.call(self._slot[0], kind, text, len(text), count, slice_us, struct)
+            status = library.call(struct, text, len(text))
             if library.pending[0]:
                 library.drain_log()
             if status >= 0:
                 break
             failure = library.failure(struct.error, MarshalValueError)
-            call = _Call(library)
             if failure.code == "RM_E_FORKED":
-                self._slot = self._open()
+                self._slot, self._mark = self._open(), object()
                 held = None
-            elif kind == _RM_MARSHAL or count or not isinstance(failure, MarshalError):
+            elif not plain or arrays is not None or not isinstance(failure, MarshalError):
                 raise failure
-            text = None
+            # The error stays in its place, and goes with it.
+            call, text = _Call(library), None
         if status == _RM_AGAIN:
             return _Run(library, call, held)
         given = struct.given
@@ -524,7 +535,9 @@ class Prepared:
         if given < _RM_HELD:
             if timeout is not None:
                 struct.timeout_ms = -1
-            if len(library.calls) < _CALLS:
+            if not plain:
+                struct.kind = _RM_MARSHAL_PLAIN
+            if len(library.calls) < _CALLS and call.count <= _VIEWS:
                 library.calls.append(call)
         result = new_result(Result)
         result += outputs
@@ -581,10 +594,22 @@ class _Call:
     """A place for a call, to be used again and again: an ``rm_call`` with all that it points to.
 
     It owns what a call leaves in it from the moment that the library hands it over. Who keeps that
-    keeps the place; it is freed with it.
+    keeps the place; it is freed with it. What the struct says of the call stays from one to the
+    next; only what differs is written again.
     """
 
-    __slots__ = ("array", "library", "room", "struct", "templates", "text", "views")
+    __slots__ = (
+        "array",
+        "count",
+        "library",
+        "mark",
+        "room",
+        "slice_us",
+        "struct",
+        "templates",
+        "text",
+        "views",
+    )
 
     def __init__(self, library: _Library) -> None:
         ffi = library.ffi
@@ -595,23 +620,30 @@ class _Call:
         self.text = ffi.buffer(self.room)
         self.struct.struct_size = ffi.sizeof("rm_call")
         self.struct.flags = _RM_DETACH
+        self.struct.kind = _RM_MARSHAL_PLAIN
         self.struct.timeout_ms = -1
+        #: Which pipeline is in the struct, and what else. Not the pipeline, which may go meanwhile.
+        self.mark: object = None
+        self.count = self.slice_us = 0
         self.struct.buffer = self.room
         self.struct.buffer_len = _ROOM
         self.templates: list[Any] = []
+        self.views: list[Any] = []
 
     def lend(self, arrays: list[Any]) -> Optional[list[Any]]:
         """Puts views of NumPy arrays in the place; gives what has to stay for as long as they are
         used. None if there is one that has to be converted, or that is no array."""
         library = self.library
         count = len(arrays)
-        if count > len(self.templates):
+        templates, views = self.templates, self.views
+        if count > len(templates):
             ffi = library.ffi
             self.array = ffi.new("rm_view[]", max(count, 4))
-            self.views = [self.array[index] for index in range(max(count, 4))]
-            self.templates = [None] * max(count, 4)
+            views = self.views = [self.array[index] for index in range(max(count, 4))]
+            templates = self.templates = [None] * max(count, 4)
             self.struct.parts = self.array
-        known, templates, views = library.templates, self.templates, self.views
+        if self.count != count:
+            self.struct.part_count = self.count = count
         from_buffer = library.from_buffer
         held = []
         at = 0
@@ -619,10 +651,12 @@ class _Call:
             for array in arrays:
                 if type(array) not in marshal.codes:
                     return None
-                template = known.get((array.dtype, array.shape)) or library.template(array)
-                if template is None:
-                    return None
-                if templates[at] is not template:
+                dtype, shape = array.dtype, array.shape
+                template = templates[at]
+                if template is None or template.dtype is not dtype or template.shape != shape:
+                    template = library.templates.get((dtype, shape)) or library.template(array)
+                    if template is None:
+                        return None
                     self.array[at] = template.view
                     templates[at] = template
                 data = from_buffer(array)
@@ -636,9 +670,12 @@ class _Call:
 
     def show(self, parts: list[marshal.Part]) -> Any:
         """Puts views of binary parts in the place; gives what :meth:`lend` gives."""
-        self.templates = []
-        self.array, held = self.library.views(parts)
-        self.struct.parts = self.array
+        held = None
+        if parts:
+            self.templates = []
+            self.array, held = self.library.views(parts)
+            self.struct.parts = self.array
+        self.struct.part_count = self.count = len(parts)
         return held
 
     def long_text(self) -> Any:
@@ -682,7 +719,7 @@ def _cancelled_at_exit(run: _Run) -> None:
 class _Run:
     """A run that takes longer, and what it gave."""
 
-    __slots__ = ("__weakref__", "_call", "_held", "_library", "_outputs", "_report")
+    __slots__ = ("__weakref__", "_call", "_held", "_library", "_outputs")
 
     def __init__(self, library: _Library, call: _Call, held: Any) -> None:
         self._library = library

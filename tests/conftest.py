@@ -11,10 +11,13 @@ from typing import Any, Callable
 import pytest
 
 import remotemedia
-from remotemedia import native
+from remotemedia import Pipeline, native
 
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI") == "true"
+#: A pipeline that changes nothing, and what runs it on items.
+PASS = {"version": "v1", "nodes": [{"id": "n", "node_type": "PassThrough"}]}
+Cross = Callable[..., "list[Any]"]
 
 
 def pytest_report_header() -> str:
@@ -60,5 +63,16 @@ def needed(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        missing = pytest.fail if CI else pytest.skip
-        return missing(f"{name} is not installed")
+        if CI:
+            pytest.fail(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed", allow_module_level=True)
+
+
+@pytest.fixture(params=["native", "python"])
+def cross(request: pytest.FixtureRequest) -> Cross:
+    """What a pipeline gives that changes nothing, in each engine."""
+    if request.param == "python":
+        return lambda *items: Pipeline.from_manifest(PASS).run_sync(list(items), use_rust=False)
+    if not native.is_available():
+        pytest.skip("the native library is missing")
+    return lambda *items: native.run_manifest(PASS, list(items))

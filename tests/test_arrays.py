@@ -6,31 +6,18 @@ import sys
 from typing import Any, Callable
 
 import pytest
-from conftest import needed
+from conftest import Cross, needed
 
-from remotemedia import Audio, Frame, MarshalError, Pipeline, native
+from remotemedia import Audio, Frame, MarshalError
 
 numpy = needed("numpy")
 
-PASS = {"version": "v1", "nodes": [{"id": "n", "node_type": "PassThrough"}]}
 DTYPES = [
     "bool",
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
     *("float16", "float32", "float64", "complex64", "complex128", "bfloat16"),
 ]
 OTHER_ORDER = ">" if sys.byteorder == "little" else "<"
-
-Cross = Callable[..., list[Any]]
-
-
-@pytest.fixture(params=["native", "python"])
-def cross(request: pytest.FixtureRequest) -> Cross:
-    """What a pipeline gives that changes nothing."""
-    if request.param == "python":
-        return lambda *items: Pipeline.from_manifest(PASS).run_sync(list(items), use_rust=False)
-    if not native.is_available():
-        pytest.skip("the native library is missing")
-    return lambda *items: native.run_manifest(PASS, list(items))
 
 
 def dtype_of(name: str) -> Any:

@@ -10,11 +10,13 @@ import threading
 from typing import Any
 
 import pytest
+from conftest import needed
 
 from remotemedia import Pipeline, native
+from remotemedia.core import pipeline as core
 from remotemedia.nodes import CalculatorNode, MultiplyNode, PassThroughNode, TextProcessorNode
 
-numpy = pytest.importorskip("numpy")
+numpy = needed("numpy")
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="the native library is missing")
 
 
@@ -44,7 +46,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
     library = native._load()
     counting = Counting(library.lib)
     monkeypatch.setattr(library, "lib", counting)
-    monkeypatch.setattr(library, "call", counting.rm_pipeline_call)
+    monkeypatch.setattr(library, "call", counting.rm_call_run)
     return counting
 
 
@@ -64,7 +66,7 @@ def test_a_run_is_one_crossing_and_leaves_no_object(counting: Counting, items: A
     for how in ("sync", "async"):
         counting.calls.clear()
         result = pipeline.run_sync(items) if how == "sync" else asyncio.run(pipeline.run(items))
-        assert counting.calls == ["rm_pipeline_call"]
+        assert counting.calls == ["rm_call_run"]
         for out, item in zip(result, items):
             assert numpy.array_equal(out, item)
     assert native.handles() == before
@@ -166,6 +168,37 @@ def test_changes_of_a_pipeline_are_seen() -> None:
     assert list(words.run_sync(["a b"])[0]["results"]) == ["uppercase"]
     text.operations.append("lowercase")
     assert list(words.run_sync(["a b"])[0]["results"]) == ["uppercase", "lowercase"]
+
+
+def test_a_change_in_the_middle_of_a_run_is_seen_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when another thread makes it; the run that had begun may go either way."""
+    pipeline = Pipeline("changing", [CalculatorNode(operation="add", operand=5)])
+    more = MultiplyNode(factor=10)
+    prepared = core._Ready.prepared
+
+    def meanwhile(self: Any) -> Any:
+        monkeypatch.undo()
+        pipeline.add_node(more)
+        return prepared(self)
+
+    monkeypatch.setattr(core._Ready, "prepared", meanwhile)
+    assert pipeline.run_sync([1]) in ([6], [60])
+    assert pipeline.run_sync([1]) == [60]
+    assert asyncio.run(pipeline.run([1])) == [60]
+
+
+def test_a_large_batch_keeps_no_memory() -> None:
+    """Places for calls are kept for the next ones, but not what only a large batch needs."""
+    pipeline = three()
+    pipeline.run_sync([numpy.ones(3)])
+    library = native._load()
+    assert library.calls
+    for first in (numpy.ones(3), 1):
+        assert len(pipeline.run_sync([first, *(numpy.ones(3) for _ in range(5_000))])) == 5_001
+        views = (getattr(call, "array", ()) for call in library.calls)
+        assert max(map(len, views), default=0) <= native._VIEWS
 
 
 def test_how_long_the_loop_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,30 +8,18 @@ import ctypes
 import gc
 import sys
 import weakref
-from typing import Any, Callable
+from typing import Any
 
 import pytest
-from conftest import needed
+from conftest import PASS, Cross, needed
 
-from remotemedia import Audio, Frame, MarshalError, Pipeline, native
+from remotemedia import Audio, Frame, MarshalError, native
 
 numpy = needed("numpy")
 
-PASS = {"version": "v1", "nodes": [{"id": "n", "node_type": "PassThrough"}]}
 NUMPY = tuple(map(int, numpy.__version__.split(".")[:2]))
 CPYTHON = sys.implementation.name == "cpython"
 capsules = pytest.mark.skipif(not CPYTHON, reason="capsules are CPython's")
-
-Cross = Callable[..., list[Any]]
-
-
-@pytest.fixture(params=["native", "python"])
-def cross(request: pytest.FixtureRequest) -> Cross:
-    if request.param == "python":
-        return lambda *items: Pipeline.from_manifest(PASS).run_sync(list(items), use_rust=False)
-    if not native.is_available():
-        pytest.skip("the native library is missing")
-    return lambda *items: native.run_manifest(PASS, list(items))
 
 
 class Foreign:

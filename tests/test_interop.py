@@ -7,26 +7,13 @@ import sys
 from typing import Any, Callable
 
 import pytest
-from conftest import needed
+from conftest import PASS, Cross, needed
 
 from remotemedia import MarshalError, Pipeline, native
 
 numpy = needed("numpy")
 pandas = needed("pandas")
 arrow = needed("pyarrow")
-
-PASS = {"version": "v1", "nodes": [{"id": "n", "node_type": "PassThrough"}]}
-
-Cross = Callable[..., list[Any]]
-
-
-@pytest.fixture(params=["native", "python"])
-def cross(request: pytest.FixtureRequest) -> Cross:
-    if request.param == "python":
-        return lambda *items: Pipeline.from_manifest(PASS).run_sync(list(items), use_rust=False)
-    if not native.is_available():
-        pytest.skip("the native library is missing")
-    return lambda *items: native.run_manifest(PASS, list(items))
 
 
 def address(array: Any) -> int:

@@ -13,7 +13,8 @@ Self = TypeVar("Self", bound="Node")
 
 
 class changes:
-    """Tells whether any built-in node was changed since: then ``mark`` is another object."""
+    """Tells whether any pipeline or built-in node was changed since: then ``mark`` is another
+    object. It is set after the change, and read before what may change is looked at."""
 
     mark = object()
 

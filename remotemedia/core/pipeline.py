@@ -98,7 +98,7 @@ class Pipeline:
         self._queues: dict[tuple[int, int], dict[str, Any]] = {}
         self._turns = _Turns()
         self._ready: Optional[_Ready] = None
-        #: What runs it natively, for as long as no built-in node is changed since this mark.
+        #: What runs it natively, for as long as nothing was changed since this mark.
         self._quick: tuple[object, Any] = None, None
         self._told = False
         for node in nodes or ():
@@ -172,7 +172,7 @@ class Pipeline:
         # Past a method or an attribute of this name that the node may have.
         Node.options(node, **options)
         self._nodes.append(node)
-        self._quick = None, None
+        changes.mark = object()
         return self
 
     def connect(
@@ -202,7 +202,7 @@ class Pipeline:
         if queue is not None:
             self._queues[edge] = queue
         self._connections = [*(self._connections or ()), edge]
-        self._quick = None, None
+        changes.mark = object()
         return self
 
     def _place(self, node: Union[Node, str]) -> int:

@@ -1,4 +1,4 @@
-/* rm_pipeline_call and rm_call. */
+/* rm_call and rm_call_run. */
 #include "check.h"
 
 /* Lengths and small numbers as marshal writes them. */
@@ -22,6 +22,18 @@ static struct {
 } output;
 static rm_run *run;
 
+static rm_status run_call(const rm_pipeline *pipeline, uint32_t kind, const char *text, size_t len,
+                          uint32_t part_count, int64_t slice_us, rm_call *it) {
+    it->pipeline = pipeline;
+    it->kind = kind;
+    it->part_count = part_count;
+    it->slice_us = slice_us;
+    rm_status status = rm_call_run(it, text, len);
+    CHECK(it->pipeline == pipeline && it->kind == kind && it->part_count == part_count);
+    CHECK(it->slice_us == slice_us);
+    return status;
+}
+
 static rm_status call_for(const rm_pipeline *pipeline, uint32_t kind, const char *text, size_t len,
                           const rm_view *parts, uint32_t part_count, int64_t timeout_ms,
                           int64_t slice_us) {
@@ -32,7 +44,7 @@ static rm_status call_for(const rm_pipeline *pipeline, uint32_t kind, const char
     it.timeout_ms = timeout_ms;
     it.parts = parts;
     it.buffer = NULL;
-    rm_status status = rm_pipeline_call(pipeline, kind, text, len, part_count, slice_us, &it);
+    rm_status status = run_call(pipeline, kind, text, len, part_count, slice_us, &it);
     CHECK(it.struct_size == sizeof it && !it.flags && it.timeout_ms == timeout_ms);
     CHECK(it.parts == parts && !it.buffer && it.buffer_len == 0x7878787878787878);
     CHECK(!(it.given & RM_HELD) == (status != RM_OK)); /* without RM_DETACH there is a run */
@@ -585,9 +597,8 @@ static void null_is_refused_and_outs_are_null(void) {
     REFUSED(RM_E_ARGUMENT, pipeline, RM_JSON, TEXT("[]"), (rm_view *)(void *)odd, 1);
 
     /* Without a struct there is no place for an error either. */
-    CHECK(rm_pipeline_call(pipeline, RM_JSON, TEXT("[]"), 0, -1, NULL) == RM_E_ARGUMENT);
-    CHECK(rm_pipeline_call(pipeline, RM_JSON, TEXT("[]"), 0, -1, (rm_call *)(void *)odd) ==
-          RM_E_ARGUMENT);
+    CHECK(rm_call_run(NULL, TEXT("[]")) == RM_E_ARGUMENT);
+    CHECK(rm_call_run((rm_call *)(void *)odd, TEXT("[]")) == RM_E_ARGUMENT);
     rm_call_clear(NULL);
     rm_call_clear((rm_call *)(void *)odd);
     json_gives(pipeline, "[]", &part, 0, "[]"); /* none of this harmed it */
@@ -657,14 +668,14 @@ static void structs_state_their_size(void) {
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         memset(&newer, 'x', sizeof newer);
         newer.call.struct_size = wrong[i];
-        CHECK(rm_pipeline_call(pipeline, RM_JSON, TEXT("[]"), 0, -1, &newer.call) == RM_E_ARGUMENT);
+        CHECK(run_call(pipeline, RM_JSON, TEXT("[]"), 0, -1, &newer.call) == RM_E_ARGUMENT);
         CHECK(newer.call.struct_size == wrong[i]);
         CHECK(newer.call.given == 0x78787878); /* nobody knows what may be written */
     }
     /* A host with a newer header gets the fields that the library knows. */
     newer.call = (rm_call){.struct_size = sizeof newer, .timeout_ms = -1};
     newer.more = 7;
-    CHECK(rm_pipeline_call(pipeline, RM_JSON, TEXT("[1]"), 0, -1, &newer.call) == RM_OK);
+    CHECK(run_call(pipeline, RM_JSON, TEXT("[1]"), 0, -1, &newer.call) == RM_OK);
     CHECK(newer.call.struct_size == sizeof newer && newer.more == 7);
     CHECK(strcmp(newer.call.text, "[1]") == 0);
     rm_call_clear(&newer.call);
@@ -705,8 +716,7 @@ static void a_detached_call_leaves_no_run(void) {
     rm_call call = {.struct_size = sizeof call, .flags = RM_DETACH, .timeout_ms = -1};
     call.buffer = room;
     call.buffer_len = sizeof room;
-    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL_PLAIN, BYTES("[" N1 "i" N3), 0, -1, &call) ==
-          RM_OK);
+    CHECK(run_call(pipeline, RM_MARSHAL_PLAIN, BYTES("[" N1 "i" N3), 0, -1, &call) == RM_OK);
     CHECK(!call.run && !call.error && !call.given && call.text == room);
     CHECK(is_pair(&call, PAIR("[" N1 "i" N3)));
 
@@ -725,25 +735,23 @@ static void a_detached_call_leaves_no_run(void) {
 
     /* Where there is no room, a run holds the text. */
     call.buffer_len = 5 + 5 + 5 + 5 + COUNTS - 1;
-    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL_PLAIN, BYTES("[" N1 "i" N3), 0, -1, &call) ==
-          RM_OK);
+    CHECK(run_call(pipeline, RM_MARSHAL_PLAIN, BYTES("[" N1 "i" N3), 0, -1, &call) == RM_OK);
     CHECK(call.run && call.given == RM_HELD && call.text != room);
     CHECK(is_pair(&call, PAIR("[" N1 "i" N3)));
     rm_call_clear(&call);
     call.buffer = NULL;
-    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL_PLAIN, BYTES("[" N1 "i" N3), 0, -1, &call) ==
-          RM_OK);
+    CHECK(run_call(pipeline, RM_MARSHAL_PLAIN, BYTES("[" N1 "i" N3), 0, -1, &call) == RM_OK);
     CHECK(call.run && call.given == RM_HELD);
     rm_call_clear(&call);
 
     /* JSON has no bytes, so there the run has the counts. */
     call.buffer = room;
-    CHECK(rm_pipeline_call(pipeline, RM_JSON, TEXT("[3]"), 0, -1, &call) == RM_OK);
+    CHECK(run_call(pipeline, RM_JSON, TEXT("[3]"), 0, -1, &call) == RM_OK);
     CHECK(call.run && strcmp(call.text, "[3]") == 0);
     rm_call_clear(&call);
 
     call.timeout_ms = 0;
-    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, BYTES("[" N0), 0, -1, &call) == RM_E_TIMEOUT);
+    CHECK(run_call(pipeline, RM_MARSHAL, BYTES("[" N0), 0, -1, &call) == RM_E_TIMEOUT);
     CHECK(!call.run && call.error && !call.text && !call.given);
     rm_call_clear(&call);
     rm_pipeline_free(pipeline);
@@ -761,16 +769,16 @@ static void parts_that_come_back_as_they_were_need_no_text(void) {
     call.buffer_len = sizeof room;
     call.parts = parts;
     for (uint32_t count = 1; count <= 2; count++) {
-        CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, NULL, 0, count, -1, &call) == RM_OK);
+        CHECK(run_call(pipeline, RM_MARSHAL, NULL, 0, count, -1, &call) == RM_OK);
         CHECK(!call.run && call.given == RM_UNCHANGED && !call.given_parts && !call.given_count);
         CHECK(is_pair(&call, PAIR("N")));
     }
     /* Also if a text says so; but not in another order, twice, or inside of something. */
-    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, BYTES("[" N2 ESCAPE "i" N0 "0" ESCAPE "i" N1 "0"),
-                           2, -1, &call) == RM_OK);
+    CHECK(run_call(pipeline, RM_MARSHAL, BYTES("[" N2 ESCAPE "i" N0 "0" ESCAPE "i" N1 "0"), 2, -1,
+                   &call) == RM_OK);
     CHECK(!call.run && call.given == RM_UNCHANGED);
 #define HELD(pipeline, text, count)                                                                \
-    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, text, 2, -1, &call) == RM_OK);                    \
+    CHECK(run_call(pipeline, RM_MARSHAL, text, 2, -1, &call) == RM_OK);                            \
     CHECK(call.run &&call.given == (RM_ESCAPED | RM_HELD) && call.given_count == (count));         \
     CHECK(call.given_parts->flags == 0);                                                           \
     rm_call_clear(&call)
@@ -781,22 +789,22 @@ static void parts_that_come_back_as_they_were_need_no_text(void) {
     HELD(both, BYTES("[" N1 ESCAPE "i" N0 "0"), 2);
     /* A change makes other memory of it. */
     rm_pipeline *other = twice();
-    CHECK(rm_pipeline_call(other, RM_MARSHAL, NULL, 0, 2, -1, &call) == RM_OK);
+    CHECK(run_call(other, RM_MARSHAL, NULL, 0, 2, -1, &call) == RM_OK);
     CHECK(call.given == (RM_ESCAPED | RM_HELD) && call.given_count == 2);
     CHECK(call.given_parts->flags == RM_WRITABLE && call.given_parts->data != numbers);
     rm_call_clear(&call);
     /* Nor is it what it was if it had to be copied, or if it is audio. */
     static const int64_t turned[2] = {1, 2};
     parts[1].strides = turned;
-    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, NULL, 0, 2, -1, &call) == RM_OK);
+    CHECK(run_call(pipeline, RM_MARSHAL, NULL, 0, 2, -1, &call) == RM_OK);
     CHECK(call.given == (RM_ESCAPED | RM_HELD) && call.given_count == 2);
     rm_call_clear(&call);
     parts[1] = audio(RM_NO_PTS);
-    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, NULL, 0, 2, -1, &call) == RM_OK);
+    CHECK(run_call(pipeline, RM_MARSHAL, NULL, 0, 2, -1, &call) == RM_OK);
     CHECK(call.given == (RM_ESCAPED | RM_HELD) && call.given_count == 2);
     rm_call_clear(&call);
     /* Without text and parts there are no items. */
-    CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, NULL, 0, 0, -1, &call) == RM_OK);
+    CHECK(run_call(pipeline, RM_MARSHAL, NULL, 0, 0, -1, &call) == RM_OK);
     CHECK(!call.run && !call.given && is_pair(&call, PAIR("[" N0)));
     rm_pipeline_free(pipeline);
     rm_pipeline_free(both);
@@ -978,8 +986,8 @@ static void *call_many_times(void *pipeline) {
     part.data = own;
     for (int i = 0; i < 200; i++) {
         rm_call call = {.struct_size = sizeof call, .timeout_ms = -1, .parts = &part};
-        CHECK(rm_pipeline_call(pipeline, RM_MARSHAL, BYTES("[" N2 ESCAPE "i" N0 "0i" N1), 1, -1,
-                               &call) == RM_OK);
+        CHECK(run_call(pipeline, RM_MARSHAL, BYTES("[" N2 ESCAPE "i" N0 "0i" N1), 1, -1, &call) ==
+              RM_OK);
         CHECK(call.given_count == 1 && call.given_parts->flags == RM_WRITABLE);
         CHECK(((float *)call.given_parts->data)[5] == 12 && own[5] == 6);
         rm_call_clear(&call);

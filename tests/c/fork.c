@@ -70,7 +70,9 @@ static void use_and_free(void *argument) {
     FAILS(RM_E_FORKED, rm_pipeline_info(all->pipeline, &out, &error));
     FAILS(RM_E_FORKED, rm_run_start(all->pipeline, NULL, -1, &run, &error));
     rm_call call = {.struct_size = sizeof call, .timeout_ms = -1};
-    CHECK(rm_pipeline_call(all->pipeline, RM_JSON, TEXT("[]"), 0, -1, &call) == RM_E_FORKED);
+    call.pipeline = all->pipeline;
+    call.slice_us = -1;
+    CHECK(rm_call_run(&call, TEXT("[]")) == RM_E_FORKED);
     CHECK(rm_error_code(call.error) == RM_E_FORKED && call.run == NULL);
     rm_call_clear(&call);
     CHECK(run == NULL);

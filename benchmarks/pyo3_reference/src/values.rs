@@ -42,7 +42,7 @@ pub fn read(object: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
         let bytes = bytes.as_bytes();
         let lent =
             Lent { start: bytes.as_ptr(), len: bytes.len(), _owner: object.clone().unbind() };
-        Ok(Value::Bytes(Buffer::new(lent)))
+        Ok(Value::Bytes(Arc::new(Buffer::new(lent))))
     } else if let Ok(array) = object.cast::<PyUntypedArray>() {
         read_array(array)
     } else {
@@ -128,6 +128,7 @@ pub fn write(py: Python<'_>, value: Value) -> PyResult<Bound<'_, PyAny>> {
             let objects: Vec<_> = items.map(|item| write(py, item)).collect::<PyResult<_>>()?;
             PyList::new(py, objects)?.into_any()
         }
+        Value::Frame(_) => return Err(PyTypeError::new_err("frames do not cross here")),
         Value::Map(map) => {
             let dict = PyDict::new(py);
             for (key, item) in Arc::unwrap_or_clone(map) {
@@ -164,7 +165,7 @@ fn write_array(py: Python<'_>, mut tensor: Arc<Tensor>) -> PyResult<Bound<'_, Py
         (6, 8) => dtype::<bool>(py),
         _ => PyArrayDescr::new(py, element.name())?,
     };
-    let writable = Arc::get_mut(&mut tensor).is_some_and(Tensor::is_writable);
+    let writable = Arc::get_mut(&mut tensor).is_some_and(|tensor| tensor.is_writable());
     let flags = if writable { NPY_ARRAY_WRITEABLE } else { 0 };
     let dims = tensor.shape().as_ptr().cast_mut().cast();
     let (ndim, data) = (tensor.shape().len() as i32, tensor.bytes().as_ptr().cast_mut().cast());

@@ -1,4 +1,4 @@
-//! `rm_pipeline_call` and `rm_call`: a run in one crossing.
+//! `rm_call` and `rm_call_run`: a run in one crossing.
 
 use crate::abi::{RM_AGAIN, RM_OK, rm_status};
 use crate::data::{
@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Kind of a text: Python's marshal format, version 2, of None, bool, int, float, str, list, tuple
-/// and dict with str keys. Only for rm_pipeline_call.
+/// and dict with str keys. Only for rm_call_run. `{"$rm": [i]}` is a long list of floats, which the
+/// library has put into binary part i, an array of float64.
 pub const RM_MARSHAL: u32 = 16;
 /// The same without binary parts, and with no dict special.
 pub const RM_MARSHAL_PLAIN: u32 = 17;
@@ -33,19 +34,29 @@ pub const RM_HELD: u32 = 8;
 /// the input, in the same order, with the same memory; in the text None stands for them.
 pub const RM_UNCHANGED: u32 = 4;
 
-/// What rm_pipeline_call takes and gives besides the text: to be used again and again, by hosts to
-/// which every argument and every object costs. Fields are only ever added at the end. Set
-/// `struct_size`, and everything you do not use to 0 or NULL, but `timeout_ms` to -1.
+/// What rm_call_run takes and gives besides the text: to be used again and again, by hosts to which
+/// every argument and every object costs. Fields are only ever added at the end. Set `struct_size`
+/// and what is to be as it says, and everything you do not use to 0 or NULL, but `slice_us` and
+/// `timeout_ms` to -1. The library does not change what it takes.
 ///
-/// Ownership: the struct is yours. rm_call_clear frees what a call has left in it.
+/// Ownership: the struct is yours, and the pipeline in it stays yours. rm_call_clear frees what a
+/// call has left in it.
 ///
-/// Functions: rm_pipeline_call, rm_call_clear.
+/// Functions: rm_call_run, rm_call_clear.
 #[repr(C)]
 pub struct rm_call {
     /// In: sizeof(rm_call) of the side that made the struct.
     pub struct_size: u32,
-    /// In: RM_DETACH or 0. Out: see `given`.
+    /// In: RM_DETACH or 0.
     pub flags: u32,
+    /// In: what to run.
+    pub pipeline: *const rm_pipeline,
+    /// In: RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of the text.
+    pub kind: u32,
+    /// In: how many `parts` there are.
+    pub part_count: u32,
+    /// In: how many microseconds to work; -1 is without end, 0 does nothing yet.
+    pub slice_us: i64,
     /// In: the time for all of the run, in milliseconds; -1 is without end.
     pub timeout_ms: i64,
     /// In: views of the bytes, tensors, audio and frames that the text refers to by index.
@@ -74,27 +85,17 @@ pub struct rm_call {
 
 /// rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are.
 ///
-/// `kind` is RM_JSON, RM_MARSHAL or RM_MARSHAL_PLAIN, the format of `text`, which holds the input
-/// as for rm_pipeline_run. Without a text (`len` 0) the `part_count` parts are the items. Parts that
-/// are C-contiguous and aligned are used where they are: the memory must stay as it is until the
-/// run is freed and no thread waits for it any more, and for as long as there are results that may
-/// refer to it; where there is no run, until this returns.
+/// `text` holds the input as for rm_pipeline_run. Without a text (`len` 0) the parts are the items.
+/// Parts that are C-contiguous and aligned are used where they are: the memory must stay as it is
+/// until the run is freed and no thread waits for it any more, and for as long as there are results
+/// that may refer to it; where there is no run, until this returns.
 ///
-/// Works for up to `slice_us` microseconds; -1 is without end, 0 does nothing yet. RM_OK: complete;
-/// what `call` points to lives as long as its run, or where there is none until its next use.
-/// RM_AGAIN: there is more to do; go on with rm_run_wait. Failures as for rm_pipeline_run, with the
-/// error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input that
-/// cannot be read. The fields `run` and `error` are overwritten: clear them before.
+/// RM_OK: complete; what `call` points to lives as long as its run, or where there is none until its
+/// next use. RM_AGAIN: there is more to do; go on with rm_run_wait. Failures as for rm_pipeline_run,
+/// with the error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input
+/// that cannot be read. The fields `run` and `error` are overwritten: clear them before.
 #[unsafe(no_mangle)]
-pub extern "C" fn rm_pipeline_call(
-    pipeline: *const rm_pipeline,
-    kind: u32,
-    text: *const c_char,
-    len: usize,
-    part_count: u32,
-    slice_us: i64,
-    call: *mut rm_call,
-) -> rm_status {
+pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usize) -> rm_status {
     let usable = !call.is_null() && call.is_aligned();
     // SAFETY: not NULL, and the size comes first in every version of the struct.
     if !usable || (unsafe { (*call).struct_size } as usize) < size_of::<rm_call>() {
@@ -107,12 +108,13 @@ pub extern "C" fn rm_pipeline_call(
     guard(error, || {
         (call.given, call.given_count, call.text, call.len) = (0, 0, null(), 0);
         (call.given_parts, call.run) = (null(), null_mut());
+        let rm_call { kind, part_count, slice_us, .. } = *call;
         if part_count > 0 && (call.parts.is_null() || !call.parts.is_aligned()) {
             return Err(Error::new(Code::Argument, "the call's parts are NULL or not aligned"));
         }
         // SAFETY: rules 4 and 6, and what is said above of the parts.
         let (pipeline, input) = unsafe {
-            let (pipeline, text) = (borrow(pipeline)?, bytes(text.cast(), len, "text")?);
+            let (pipeline, text) = (borrow(call.pipeline)?, bytes(text.cast(), len, "text")?);
             (pipeline, input(kind, text, call.parts, part_count, pipeline.value_depth())?)
         };
         let mut run = Run::new(pipeline.plan.clone(), &input, timeout(call.timeout_ms))?;
@@ -282,7 +284,7 @@ impl Output {
 /// they are. Without a text the parts are the items.
 ///
 /// # Safety
-/// The arguments are what the header says of rm_pipeline_call, and the parts' memory stays for as
+/// The arguments are what the header says of rm_call_run, and the parts' memory stays for as
 /// long as the value lives.
 pub(crate) unsafe fn input(
     kind: u32,

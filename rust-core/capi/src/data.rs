@@ -393,7 +393,7 @@ unsafe fn make(view: &rm_view, borrow: bool) -> Result<(Value, Option<Arc<Foreig
             }
             RM_BYTES => {
                 let (buffer, memory) = buffer(bytes(view.data.cast(), len, "data")?, 1, borrow)?;
-                Ok((Value::Bytes(buffer), memory))
+                Ok((Value::Bytes(Arc::new(buffer)), memory))
             }
             RM_TENSOR => {
                 let (tensor, memory) = tensor(view, borrow)?;

@@ -4,13 +4,17 @@
 //! type told apart. Version 2 has been the same since Python 2.5. Of it this takes None, bool, int,
 //! float, str, list, tuple and dict with str keys; everything else is refused, bytes included,
 //! since marshal writes every buffer as bytes. Objects with the key "$rm" mean what they mean in
-//! JSON.
+//! JSON; and a list with the number of a binary part in there is a long list of floats, which are
+//! that part's.
 
-use remotemedia_runtime::memory::{expect, no_memory};
-use remotemedia_runtime::{Code, Error, Limits, Map, Result, Value};
+use remotemedia_runtime::memory::{Block, expect, no_memory};
+use remotemedia_runtime::{Buffer, Code, DType, Error, Limits, Map, Result, Tensor, Value};
 use std::sync::Arc;
 
 const ESCAPE: &str = "$rm";
+
+/// From how many floats on a list of nothing else is written as a binary part.
+const LONG: usize = 8192;
 
 fn refuse(why: impl Into<String>) -> Error {
     Error::new(Code::Argument, why)
@@ -110,15 +114,13 @@ impl<'a> Reader<'a> {
     /// common, and long.
     fn floats(&mut self, items: &mut Vec<Value>, count: usize) {
         let (entries, _) = self.rest.as_chunks::<9>();
-        let floats = entries.iter().take(count - items.len()).map_while(|entry| match *entry {
-            [b'g', a, b, c, d, e, f, g, h] => {
-                Some(Value::Float(f64::from_le_bytes([a, b, c, d, e, f, g, h])))
-            }
-            _ => None,
-        });
-        let had = items.len();
-        items.extend(floats);
-        self.rest = &self.rest[9 * (items.len() - had)..];
+        let most = entries.len().min(count - items.len());
+        let floats = entries[..most].iter().take_while(|entry| entry[0] == b'g').count();
+        // Of known length, so that nothing is checked for each.
+        items.extend(entries[..floats].iter().map(|&[_, a, b, c, d, e, f, g, h]| {
+            Value::Float(f64::from_le_bytes([a, b, c, d, e, f, g, h]))
+        }));
+        self.rest = &self.rest[9 * floats..];
     }
 
     fn long(&mut self) -> Result<Value> {
@@ -174,6 +176,16 @@ impl<'a> Reader<'a> {
                 part.cloned().ok_or_else(|| refuse(format!("there is no binary part {index}")))
             }
             map @ Value::Map(_) => Ok(map),
+            Value::List(list) => match list[..] {
+                [Value::Int(index)] => {
+                    let part = usize::try_from(index).ok().and_then(|index| parts.get(index));
+                    let floats = part.and_then(unpacked).ok_or_else(|| {
+                        refuse(format!("the binary part {index} is no array of float64"))
+                    })?;
+                    Ok(Value::list(floats))
+                }
+                _ => Err(refuse("\"$rm\" stands for something unknown")),
+            },
             _ => Err(refuse("\"$rm\" stands for something unknown")),
         }
     }
@@ -190,7 +202,8 @@ pub fn write(value: &Value, parts: &mut Vec<Value>) -> Result<(Vec<u8>, bool)> {
     Ok((writer.out, writer.escaped))
 }
 
-/// The same for a pair of a value and of bytes, which are these numbers, each in 8 bytes.
+/// The same for a pair of a value and of bytes, which are these numbers, each in 8 bytes: the only
+/// bytes that are written as such.
 ///
 /// # Errors
 /// As [`write`].
@@ -206,6 +219,32 @@ pub fn write_pair(
     writer.count(8 * numbers.len())?;
     writer.out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
     Ok((writer.out, writer.escaped))
+}
+
+fn is_floats(items: &[Value]) -> bool {
+    items.iter().all(|item| matches!(item, Value::Float(_)))
+}
+
+/// Floats as an array.
+fn packed(items: &[Value]) -> Result<Value> {
+    let mut block = Block::try_new(8 * items.len())?;
+    for (place, item) in block.bytes_mut().as_chunks_mut().0.iter_mut().zip(items) {
+        if let Value::Float(value) = item {
+            *place = value.to_ne_bytes();
+        }
+    }
+    let tensor = Tensor::new(DType::F64, &[items.len() as i64], Buffer::new(block))?;
+    Ok(Value::Tensor(Arc::new(tensor)))
+}
+
+/// The floats of an array of one dimension.
+fn unpacked(part: &Value) -> Option<Vec<Value>> {
+    let Value::Tensor(tensor) = part else { return None };
+    if tensor.dtype() != DType::F64 || tensor.shape().len() != 1 {
+        return None;
+    }
+    let floats = tensor.bytes().as_chunks().0.iter();
+    Some(floats.map(|float| Value::Float(f64::from_ne_bytes(*float))).collect())
 }
 
 struct Writer<'a> {
@@ -232,6 +271,14 @@ impl Writer<'_> {
             Value::UInt(value) => self.long((*value).into()),
             Value::Float(value) => self.float(*value),
             Value::Text(text) => self.text(text)?,
+            Value::List(items) if items.len() >= LONG && is_floats(items) => {
+                below()?;
+                self.escape();
+                self.out.extend(b"[\x01\0\0\0");
+                self.small(self.parts.len() as i32);
+                self.out.push(b'0');
+                self.parts.push(packed(items)?);
+            }
             Value::List(items) => {
                 let depth = below()?;
                 self.out.push(b'[');
@@ -343,6 +390,30 @@ mod tests {
         assert_ne!(plain, format!("{value:?}"), "escapes mean nothing there");
         for end in 0..bytes.len() {
             assert!(read(&bytes[..end], Some(&parts), 100).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn long_lists_of_floats_are_arrays() {
+        for (len, last, long) in [
+            (LONG, Value::Float(-0.0), 1),
+            (LONG - 1, Value::Float(f64::NAN), 0),
+            (LONG, Value::Int(1), 0),
+        ] {
+            let mut items: Vec<_> = (1..len).map(|n| Value::Float(1.0 / n as f64)).collect();
+            items.push(last);
+            let value = Value::list(vec![Value::Null, Value::list(items)]);
+            let mut parts = Vec::new();
+            let (bytes, escaped) = write(&value, &mut parts).unwrap();
+            assert_eq!((parts.len(), escaped), (long, long == 1));
+            let back = read(&bytes, Some(&parts), 100).unwrap();
+            assert_eq!(format!("{back:?}"), format!("{value:?}"));
+        }
+        let one = Tensor::new(DType::F32, &[1], Buffer::copy_of(&[0; 4]).unwrap()).unwrap();
+        let parts = [Value::Tensor(Arc::new(one))];
+        for index in [b"i\0\0\0\0", b"i\x01\0\0\0"] {
+            let bytes = [b"{u\x03\0\0\0$rm[\x01\0\0\0", &index[..], b"0"].concat();
+            assert!(read(&bytes, Some(&parts), 100).is_err());
         }
     }
 

@@ -18,8 +18,8 @@ use std::sync::Arc;
 /// Ownership: yours from rm_pipeline_new; free it, also while runs of it are going on. Immutable:
 /// any thread may run it, several at once.
 ///
-/// Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_pipeline_call,
-/// rm_pipeline_report, rm_run_start, rm_pipeline_free.
+/// Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_call_run, rm_pipeline_report,
+/// rm_run_start, rm_pipeline_free.
 #[cfg_attr(all(), repr(C))]
 pub struct rm_pipeline {
     head: Head,

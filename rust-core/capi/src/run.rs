@@ -22,13 +22,13 @@ const POLL: Duration = Duration::from_micros(100);
 /// yours from rm_run_start; free it at any time, which ends it. Threads: any; one may wait while
 /// others cancel.
 ///
-/// Functions: rm_run_start, rm_pipeline_call, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_free.
+/// Functions: rm_run_start, rm_call_run, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_free.
 #[cfg_attr(all(), repr(C))]
 pub struct rm_run {
     head: Head,
     control: Arc<Control>,
     state: Mutex<State>,
-    /// What rm_pipeline_call has handed out.
+    /// What rm_call_run has handed out.
     output: OnceLock<Output>,
 }
 

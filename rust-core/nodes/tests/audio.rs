@@ -86,7 +86,7 @@ fn fixture(name: &str) -> String {
 }
 
 fn bytes(content: impl Into<Vec<u8>>) -> Value {
-    Value::Bytes(Buffer::new(content.into()))
+    Value::Bytes(Arc::new(Buffer::new(content.into())))
 }
 
 fn decoded(path: &str) -> Value {

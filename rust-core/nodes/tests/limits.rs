@@ -74,7 +74,7 @@ fn decoded_samples_take_only_so_much_memory() {
         bytes.resize(bytes.len() + samples as usize, 128);
         let length = bytes.len() as u32 - 8;
         bytes[4..8].copy_from_slice(&length.to_le_bytes());
-        Value::Bytes(Buffer::new(bytes))
+        Value::Bytes(Arc::new(Buffer::new(bytes)))
     };
     let manifest = node("AudioDecode", json!({"max_megabytes": 1}));
     assert!(run(Limits::default(), &manifest, wav(250_000), None).is_ok());

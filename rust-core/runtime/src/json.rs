@@ -493,7 +493,10 @@ mod tests {
         assert_eq!(round(inner.clone()), r#"{"$rm":{"$rm":0}}"#);
         round(Value::map([("$rm", inner.clone()), ("b", inner)]));
         round(Value::map([("$rm", Value::map([("a", Value::Null)]))]));
-        round(Value::list(vec![Value::Bytes(Buffer::new(vec![1u8, 2])), Value::text("x")]));
+        round(Value::list(vec![
+            Value::Bytes(Arc::new(Buffer::new(vec![1u8, 2]))),
+            Value::text("x"),
+        ]));
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! Nothing here knows C or any particular node, and nothing outside [`memory`] is `unsafe`.
 #![deny(unsafe_code)]
 
+mod clock;
 pub mod error;
 pub mod json;
 pub mod limits;

@@ -6,9 +6,10 @@
 //! thread, no channel and no wake-up. Only for nodes that wait a tokio runtime is built, and that
 //! one runs on the driving thread too.
 
+use crate::clock::{LOOK, Share, ticks};
 use crate::error::{Code, Error, Result};
 use crate::manifest::{Plan, PlanNode};
-use crate::node::{BoxFuture, Context, Instance};
+use crate::node::{AsyncNode, BoxFuture, Context, Instance};
 use crate::schema::did_you_mean;
 use crate::value::Value;
 use std::any::Any;
@@ -16,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 /// Ends a run from another thread.
 #[derive(Default)]
@@ -56,14 +57,16 @@ pub enum Progress {
 pub struct Run {
     plan: Arc<Plan>,
     slots: Vec<Slot>,
-    input: Vec<Option<Arc<Vec<Value>>>>,
     items: usize,
     control: Arc<Control>,
-    started: Instant,
     deadline: Option<Instant>,
     timeout: Option<Duration>,
-    /// The end of the last step: the beginning of the next.
-    clock: Instant,
+    /// The counter at the end of the last step, which is the beginning of the next; and at the last
+    /// look at the system's clock.
+    clock: u64,
+    looked: u64,
+    /// Time spent in this run, but for the slice that is going on.
+    spent: Share,
     phase: Phase,
     /// The item in work, and the place in the plan's order.
     item: usize,
@@ -71,25 +74,25 @@ pub struct Run {
     step: Step,
     /// What the node at that place has still to process, in reverse.
     inbox: Vec<Value>,
-    /// How many values there are for the item in work: in the inbox, in what nodes gave, and in
-    /// the results.
+    /// How many values there are for the item in work: in the inbox, and in what nodes gave.
     alive: usize,
     pending: Option<Pending>,
     waiter: Option<tokio::runtime::Runtime>,
 }
 
+#[derive(Default)]
 struct Slot {
+    /// For a source: all that it is to process.
+    input: Option<Arc<Vec<Value>>>,
     instance: Option<Instance>,
     initialized: bool,
-    /// What the node gave for the item in work.
+    /// What the node gave for the item in work; for a sink, everything it gave.
     out: Vec<Value>,
     /// How many of its consumers have yet to take that.
     unread: usize,
-    /// For a sink: everything it gave.
-    results: Vec<Value>,
     items_in: u64,
     items_out: u64,
-    time: Duration,
+    ticks: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -115,9 +118,36 @@ enum Call {
     Flush,
 }
 
+/// How long to work.
+#[derive(Clone, Copy)]
+struct Slice {
+    until: Option<Instant>,
+    /// How far the counter may go on between looks at the clock.
+    look: u64,
+}
+
+/// A call to a node that waits.
 struct Pending {
     future: BoxFuture<'static, (Result<()>, Vec<Value>)>,
     initialize: bool,
+}
+
+impl Pending {
+    fn new(instance: &Arc<Mutex<Box<dyn AsyncNode>>>, call: Call) -> Pending {
+        let instance = instance.clone();
+        let initialize = matches!(call, Call::Initialize);
+        let future = Box::pin(async move {
+            let mut instance = instance.lock().await;
+            let mut out = Vec::new();
+            let result = match call {
+                Call::Initialize => instance.initialize().await,
+                Call::Process(value) => instance.process(value, &mut out).await,
+                Call::Flush => instance.flush(&mut out).await,
+            };
+            (result, out)
+        });
+        Pending { future, initialize }
+    }
 }
 
 impl Run {
@@ -127,30 +157,21 @@ impl Run {
     /// # Errors
     /// `RM_E_ARGUMENT` for an input of another shape.
     pub fn new(plan: Arc<Plan>, input: &Value, timeout: Option<Duration>) -> Result<Run> {
-        let input = distribute(&plan, input)?;
-        let items = input.iter().flatten().map(|list| list.len()).max().unwrap_or(0);
-        let slots = plan.nodes.iter().map(|_| Slot {
-            instance: None,
-            initialized: false,
-            out: Vec::new(),
-            unread: 0,
-            results: Vec::new(),
-            items_in: 0,
-            items_out: 0,
-            time: Duration::ZERO,
-        });
+        let slots = distribute(&plan, input)?;
+        let lists = slots.iter().filter_map(|slot| slot.input.as_ref());
+        let items = lists.map(|list| list.len()).max().unwrap_or(0);
         let now = Instant::now();
         Ok(Run {
-            slots: slots.collect(),
             plan,
-            input,
+            slots,
             items,
             control: Arc::default(),
-            started: now,
             // A time beyond what the clock can say is no limit.
             deadline: timeout.and_then(|timeout| now.checked_add(timeout)),
             timeout,
-            clock: now,
+            clock: 0,
+            looked: 0,
+            spent: Share::default(),
             phase: Phase::Initialize,
             item: 0,
             at: 0,
@@ -168,6 +189,7 @@ impl Run {
     }
 
     /// Works until the run is complete, or until `until` has passed and at least one step is done.
+    /// The clock is looked at every few microseconds.
     ///
     /// # Errors
     /// What ended the run, with the node and the item where there is one. After an error, as after
@@ -176,25 +198,32 @@ impl Run {
         if self.phase == Phase::Over {
             return Err(Error::new(Code::Closed, "the run is over"));
         }
+        let began = (Instant::now(), ticks());
         if self.pending.is_none() {
-            self.clock = Instant::now();
+            self.clock = began.1;
         }
-        let advanced = catch_unwind(AssertUnwindSafe(|| self.advance(until)))
+        self.looked = began.1;
+        let over = |end: Option<Instant>| end.is_some_and(|end| end <= began.0);
+        let look = if over(until) || over(self.deadline) { 0 } else { LOOK };
+        let slice = Slice { until, look };
+        let advanced = catch_unwind(AssertUnwindSafe(|| self.advance(slice)))
             .unwrap_or_else(|panic| Err(self.located(panicked(panic), self.current())));
-        match advanced {
+        let result = match advanced {
             Ok(false) => Ok(Progress::Pending),
             Ok(true) => match self.clean_up() {
                 None => Ok(Progress::Done(self.outputs())),
                 Some(error) => Err(error),
             },
-            Err(error) => {
-                if let Some(other) = self.clean_up() {
+            Err(error) => Err(match self.clean_up() {
+                Some(other) => {
                     log::warn!("cleanup after an error failed as well: {other}");
-                    return Err(error.caused_by(other));
+                    error.caused_by(other)
                 }
-                Err(error)
-            }
-        }
+                None => error,
+            }),
+        };
+        self.spent.add(began);
+        result
     }
 
     /// Counts and times so far, as [`Plan::report`] has them.
@@ -204,11 +233,10 @@ impl Run {
 
     /// The same, packed: numbers of 64 bits that [`Plan::report`] reads.
     pub fn counts(&self) -> Vec<u64> {
-        let nanos = |time: Duration| time.as_nanos() as u64;
         let mut counts = Vec::with_capacity(3 + 3 * self.slots.len());
-        counts.extend([self.items as u64, self.item as u64, nanos(self.clock - self.started)]);
+        counts.extend([self.items as u64, self.item as u64, self.spent.all()]);
         for slot in &self.slots {
-            counts.extend([slot.items_in, slot.items_out, nanos(slot.time)]);
+            counts.extend([slot.items_in, slot.items_out, self.spent.nanos(slot.ticks)]);
         }
         counts
     }
@@ -216,37 +244,91 @@ impl Run {
     fn outputs(&mut self) -> Value {
         let sinks = self.plan.nodes.iter().zip(&mut self.slots);
         let mut results =
-            sinks.filter(|(node, _)| node.consumers == 0).map(|(_, slot)| &mut slot.results);
+            sinks.filter(|(node, _)| node.consumers == 0).map(|(_, slot)| &mut slot.out);
         let mut outputs = results.next().map_or(Vec::new(), std::mem::take);
         results.for_each(|more| outputs.append(more));
         Value::list(outputs)
     }
 
     /// True when there is nothing left to do, false when the time for this slice is over.
-    fn advance(&mut self, until: Option<Instant>) -> Result<bool> {
+    fn advance(&mut self, slice: Slice) -> Result<bool> {
         loop {
-            if self.control.is_cancelled() {
-                let error = Error::new(Code::Cancelled, "the run was cancelled");
-                return Err(self.located(error, self.current()));
+            if self.pending.is_some() && !self.resume(slice.until)? {
+                return Ok(false);
             }
-            if self.pending.is_some() {
-                if !self.resume(until)? {
-                    return Ok(false);
+            let Some(node) = self.current() else {
+                if self.end_sweep() {
+                    return Ok(true);
                 }
-            } else {
-                let Some((node, call)) = self.next()? else { return Ok(true) };
-                self.call(node, call)?;
-                if self.pending.is_some() {
+                continue;
+            };
+            let over = match self.step {
+                Step::Enter if self.phase == Phase::Initialize => {
+                    self.step = Step::Leave;
+                    self.call(node, Call::Initialize, slice)?
+                }
+                Step::Enter => {
+                    self.gather(node)?;
+                    self.step = Step::Values;
                     continue;
                 }
-            }
-            if self.deadline.is_some_and(|deadline| self.clock >= deadline) {
-                return Err(self.out_of_time());
-            }
-            if until.is_some_and(|until| self.clock >= until) {
+                Step::Values if !self.inbox.is_empty() => self.process(node, slice)?,
+                Step::Values => {
+                    self.step = Step::Leave;
+                    if self.phase != Phase::Flush {
+                        continue;
+                    }
+                    self.call(node, Call::Flush, slice)?
+                }
+                Step::Leave => {
+                    self.slots[node].unread = self.plan.nodes[node].consumers;
+                    self.at += 1;
+                    self.step = Step::Enter;
+                    continue;
+                }
+            };
+            if over {
                 return Ok(false);
             }
         }
+    }
+
+    /// Whether the time for this slice is over, at the end of a step.
+    ///
+    /// # Errors
+    /// The run is to end.
+    #[inline]
+    fn look_up(&mut self, slice: Slice) -> Result<bool> {
+        if self.control.is_cancelled() {
+            return Err(self.cancelled());
+        }
+        if self.clock.wrapping_sub(self.looked) < slice.look {
+            return Ok(false);
+        }
+        self.looked = self.clock;
+        let now = Instant::now();
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            return Err(self.out_of_time());
+        }
+        Ok(slice.until.is_some_and(|until| now >= until))
+    }
+
+    /// A sweep through all nodes is complete. True if it was the last.
+    fn end_sweep(&mut self) -> bool {
+        match self.phase {
+            Phase::Initialize => self.phase = Phase::Items,
+            Phase::Items => self.item += 1,
+            Phase::Flush | Phase::Over => return true,
+        }
+        if self.phase == Phase::Items && self.item >= self.items {
+            self.phase = Phase::Flush;
+        }
+        (self.at, self.alive) = (0, 0);
+        false
+    }
+
+    fn cancelled(&self) -> Error {
+        self.located(Error::new(Code::Cancelled, "the run was cancelled"), self.current())
     }
 
     fn current(&self) -> Option<usize> {
@@ -258,53 +340,6 @@ impl Run {
         let mut error = Control::timed_out();
         error.message = format!("the run was not complete after {seconds} s");
         self.located(error, self.current())
-    }
-
-    /// The next thing to do, or None at the end.
-    fn next(&mut self) -> Result<Option<(usize, Call)>> {
-        loop {
-            let Some(node) = self.current() else {
-                // A sweep through all nodes is complete.
-                match self.phase {
-                    Phase::Initialize => self.phase = Phase::Items,
-                    Phase::Items => self.item += 1,
-                    Phase::Flush | Phase::Over => return Ok(None),
-                }
-                self.alive = 0;
-                if self.phase == Phase::Items && self.item >= self.items {
-                    self.phase = Phase::Flush;
-                }
-                self.at = 0;
-                continue;
-            };
-            match self.step {
-                Step::Enter if self.phase == Phase::Initialize => {
-                    self.step = Step::Leave;
-                    return Ok(Some((node, Call::Initialize)));
-                }
-                Step::Enter => {
-                    self.gather(node)?;
-                    self.step = Step::Values;
-                }
-                Step::Values => match self.inbox.pop() {
-                    Some(value) => {
-                        self.alive -= 1;
-                        return Ok(Some((node, Call::Process(value))));
-                    }
-                    None => {
-                        self.step = Step::Leave;
-                        if self.phase == Phase::Flush {
-                            return Ok(Some((node, Call::Flush)));
-                        }
-                    }
-                },
-                Step::Leave => {
-                    self.deliver(node);
-                    self.at += 1;
-                    self.step = Step::Enter;
-                }
-            }
-        }
     }
 
     /// Fills the inbox, in reverse, with what the node has to process for the item in work.
@@ -319,7 +354,7 @@ impl Run {
             return Err(self.too_many(node));
         }
         if inputs.is_empty() && self.phase == Phase::Items {
-            let items = self.input[node].as_ref();
+            let items = self.slots[node].input.as_ref();
             self.inbox.extend(items.and_then(|items| items.get(self.item)).cloned());
             self.alive += self.inbox.len();
         }
@@ -327,6 +362,7 @@ impl Run {
             let slot = &mut self.slots[upstream];
             slot.unread -= 1;
             match slot.unread {
+                0 if self.inbox.is_empty() => std::mem::swap(&mut self.inbox, &mut slot.out),
                 0 => self.inbox.append(&mut slot.out),
                 _ => self.inbox.extend(slot.out.iter().cloned()),
             }
@@ -342,56 +378,51 @@ impl Run {
         self.located(error, Some(node))
     }
 
-    /// Makes what the node gave ready for its consumers, or part of the result.
-    fn deliver(&mut self, node: usize) {
-        let slot = &mut self.slots[node];
-        slot.unread = self.plan.nodes[node].consumers;
-        if slot.unread == 0 {
-            slot.results.append(&mut slot.out);
+    /// Lets the node process what is in the inbox. True when the time for this slice is over.
+    fn process(&mut self, node: usize, slice: Slice) -> Result<bool> {
+        while let Some(value) = self.inbox.pop() {
+            self.alive -= 1;
+            self.slots[node].items_in += 1;
+            if self.call(node, Call::Process(value), slice)? {
+                return Ok(true);
+            }
+            if self.pending.is_some() {
+                break;
+            }
         }
+        Ok(false)
     }
 
-    fn call(&mut self, node: usize, call: Call) -> Result<()> {
+    /// One step. True when the time for this slice is over.
+    #[inline]
+    fn call(&mut self, node: usize, call: Call, slice: Slice) -> Result<bool> {
         let slot = &mut self.slots[node];
         let instance = slot.instance.get_or_insert_with(|| (self.plan.nodes[node].factory)());
-        let initialize = matches!(call, Call::Initialize);
-        slot.items_in += u64::from(matches!(call, Call::Process(_)));
-        let result = match instance {
-            Instance::Sync(instance) => {
-                let had = slot.out.len();
-                let mut cx = Context {
-                    out: &mut slot.out,
-                    control: &self.control,
-                    deadline: self.deadline,
-                    most: had + self.plan.values.saturating_sub(self.alive),
-                };
-                let result = match call {
-                    Call::Initialize => instance.initialize(),
-                    Call::Process(value) => instance.process(value, &mut cx),
-                    Call::Flush => instance.flush(&mut cx),
-                };
-                let made = slot.out.len() - had;
-                slot.items_out += made as u64;
-                self.alive += made;
-                result
-            }
+        let instance = match instance {
+            Instance::Sync(instance) => instance,
             Instance::Async(instance) => {
-                let instance = instance.clone();
-                let future = Box::pin(async move {
-                    let mut instance = instance.lock().await;
-                    let mut out = Vec::new();
-                    let result = match call {
-                        Call::Initialize => instance.initialize().await,
-                        Call::Process(value) => instance.process(value, &mut out).await,
-                        Call::Flush => instance.flush(&mut out).await,
-                    };
-                    (result, out)
-                });
-                self.pending = Some(Pending { future, initialize });
-                return Ok(());
+                self.pending = Some(Pending::new(instance, call));
+                return Ok(false);
             }
         };
-        self.called(node, initialize, result)
+        let had = slot.out.len();
+        let mut cx = Context {
+            out: &mut slot.out,
+            control: &self.control,
+            deadline: self.deadline,
+            most: had + self.plan.values.saturating_sub(self.alive),
+        };
+        let result = match call {
+            Call::Process(value) => instance.process(value, &mut cx),
+            Call::Flush => instance.flush(&mut cx),
+            Call::Initialize => {
+                let result = instance.initialize();
+                slot.initialized = result.is_ok();
+                result
+            }
+        };
+        self.called(node, had, result)?;
+        self.look_up(slice)
     }
 
     /// Waits for the node that waits. False when the time for this slice is over.
@@ -423,16 +454,18 @@ impl Run {
         match done {
             Some((result, mut out)) => {
                 let slot = &mut self.slots[node];
-                slot.items_out += out.len() as u64;
-                self.alive += out.len();
+                slot.initialized |= pending.initialize && result.is_ok();
+                let had = slot.out.len();
                 slot.out.append(&mut out);
-                self.called(node, pending.initialize, result)?;
-                Ok(true)
+                self.called(node, had, result)?;
+                // Whoever waited has the time to look at the clock.
+                self.looked = self.clock;
+                if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Err(self.out_of_time());
+                }
+                Ok(until.is_none_or(|until| Instant::now() < until))
             }
-            None if self.control.is_cancelled() => {
-                let error = Error::new(Code::Cancelled, "the run was cancelled");
-                Err(self.located(error, Some(node)))
-            }
+            None if self.control.is_cancelled() => Err(self.cancelled()),
             None if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
                 Err(self.out_of_time())
             }
@@ -444,19 +477,20 @@ impl Run {
     }
 
     /// Books a call that has returned.
-    fn called(&mut self, node: usize, initialize: bool, result: Result<()>) -> Result<()> {
-        let now = Instant::now();
+    #[inline(always)]
+    fn called(&mut self, node: usize, had: usize, result: Result<()>) -> Result<()> {
+        let now = ticks();
         let slot = &mut self.slots[node];
-        slot.time += now - self.clock;
+        slot.ticks += now.saturating_sub(self.clock);
         self.clock = now;
+        let made = slot.out.len() - had;
+        slot.items_out += made as u64;
+        self.alive += made;
         if self.alive > self.plan.values {
             return Err(self.too_many(node));
         }
         match result {
-            Ok(()) => {
-                slot.initialized |= initialize;
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(error) if error.code == Code::Timeout => Err(self.out_of_time()),
             Err(error) => Err(self.located(error, Some(node))),
         }
@@ -479,7 +513,7 @@ impl Run {
         self.phase = Phase::Over;
         // Dropped first: a future holds its node.
         self.pending = None;
-        self.input = Vec::new();
+        self.slots.iter_mut().for_each(|slot| slot.input = None);
         self.inbox = Vec::new();
         let mut failure = None;
         for at in (0..self.plan.order.len()).rev() {
@@ -522,16 +556,17 @@ pub fn panicked(panic: Box<dyn Any + Send>) -> Error {
         .hint("this is a bug in the library or in a node, not in the pipeline; please report it")
 }
 
-/// The items for every node, by its place in the manifest.
-fn distribute(plan: &Plan, input: &Value) -> Result<Vec<Option<Arc<Vec<Value>>>>> {
+/// A slot for every node of the plan, with the items where there are any.
+fn distribute(plan: &Plan, input: &Value) -> Result<Vec<Slot>> {
+    let slot = |input| Slot { input, ..Slot::default() };
     let sources = || plan.nodes.iter().filter(|node| node.is_source()).map(|node| node.id.as_str());
     match input {
         Value::List(items) => {
             let nodes = plan.nodes.iter();
-            Ok(nodes.map(|node| node.is_source().then(|| items.clone())).collect())
+            Ok(nodes.map(|node| slot(node.is_source().then(|| items.clone()))).collect())
         }
         Value::Map(by_node) => {
-            let mut input = vec![None; plan.nodes.len()];
+            let mut slots: Vec<_> = plan.nodes.iter().map(|_| slot(None)).collect();
             for (id, items) in by_node.iter() {
                 let mut pointer = String::new();
                 crate::json::push_pointer(&mut pointer, id);
@@ -562,9 +597,9 @@ fn distribute(plan: &Plan, input: &Value) -> Result<Vec<Option<Arc<Vec<Value>>>>
                         "put the item in a list".to_owned(),
                     );
                 };
-                input[place] = Some(items.clone());
+                slots[place].input = Some(items.clone());
             }
-            Ok(input)
+            Ok(slots)
         }
         other => Err(Error::new(
             Code::Argument,

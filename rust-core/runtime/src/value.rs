@@ -32,7 +32,7 @@ pub enum Value {
     /// Values by name, in order of insertion.
     Map(Arc<Map>),
     /// Raw bytes.
-    Bytes(Buffer),
+    Bytes(Arc<Buffer>),
     /// An array of numbers.
     Tensor(Arc<Tensor>),
     /// Sound.

@@ -11,6 +11,7 @@ use serde_json::json;
 use std::fs::File;
 use std::io::{Cursor, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::AudioDecoder;
 use symphonia::core::errors::Error as Failure;
@@ -90,7 +91,7 @@ impl Node for Decode {
 }
 
 /// The bytes of a value as a source that can be read from anywhere.
-struct Shared(Buffer);
+struct Shared(Arc<Buffer>);
 
 impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {
