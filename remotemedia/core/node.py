@@ -140,6 +140,7 @@ class Node:
         for key, value in params.items():
             setattr(self, key, value)
             self.__dict__["_params"][key] = value
+        changes.mark = object()
 
     def _revive(self) -> None:
         """Makes it fit for another value, after one that failed and that the run does without."""
@@ -242,10 +243,11 @@ class FunctionNode(Node):
         return (), {**self.params, "name": self.name}
 
     def process(self, value: Any) -> Any:
-        return type(self).function(value, **self.params)
+        return type(self).function(value, **self.__dict__["_params"])
 
     def _set_params(self, params: dict[str, Any]) -> None:
         self.__dict__["_params"].update(params)
+        changes.mark = object()
 
 
 class BuiltinNode(Node):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from types import AsyncGeneratorType, GeneratorType
@@ -53,13 +54,16 @@ class Worker(Node):
     def __init__(self, node: Node) -> None:
         super().__init__(node.name)
         self._node = node
-        self.__dict__["_params"] = node.params
         self._process: Optional[BaseProcess] = None
         self._pipe: Optional[Connection] = None
         self._memory: Optional[SharedMemory] = None
         self._killed = False
         if hasattr(node, "interrupt"):
             self.interrupt = partial(self._ask, "interrupt")
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return self._node.params
 
     @property
     def node_type(self) -> str:
@@ -80,8 +84,10 @@ class Worker(Node):
         return self._ask("flush")
 
     def _set_params(self, params: dict[str, Any]) -> None:
-        self._ask("_set_params", params)
-        self.__dict__["_params"].update(params)
+        self._send(_pickled(params, f"what is set of {self.node_type}", "set what can be pickled"))
+        self._answer()
+        # For the next process.
+        self._node._set_params(params)
 
     def cleanup(self) -> None:
         try:
@@ -105,7 +111,7 @@ class Worker(Node):
         import multiprocessing
 
         self._killed = False
-        pickled = self._pickled()
+        pickled = self._pickled_node()
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise NodeError("a process that is only starting cannot start another", hint=_GUARD)
         context = multiprocessing.get_context("spawn")
@@ -121,7 +127,7 @@ class Worker(Node):
         self._send(pickled)
         self._answer()
 
-    def _pickled(self) -> bytes:
+    def _pickled_node(self) -> bytes:
         node = self._node
         main = sys.modules.get("__main__")
         if type(node).__module__ == "__main__" and not hasattr(main, "__file__"):
@@ -130,14 +136,12 @@ class Worker(Node):
                 "process can import it from",
                 hint="define it in a module of its own, and import it from there",
             )
-        try:
-            return pickle.dumps(node)
-        except Exception as error:
-            raise NodeError(
-                f"{node.node_type} cannot go to another process: {described(error)}",
-                hint="define it at the module level, give it parameters that can be pickled, and "
-                "make everything else in initialize()",
-            ) from error
+        return _pickled(
+            node,
+            node.node_type,
+            "define it at the module level, give it parameters that can be pickled, and make "
+            "everything else in initialize()",
+        )
 
     def _is_alive(self) -> bool:
         return not self._killed and self._process is not None and self._process.is_alive()
@@ -269,6 +273,15 @@ def _remove(memory: Optional[SharedMemory]) -> None:
             memory.unlink()
 
 
+def _pickled(value: Any, what: str, hint: str) -> bytes:
+    """What goes to the process as it is: the node, and parameters that are set."""
+    try:
+        return pickle.dumps(value)
+    except Exception as error:
+        text = f"{what} cannot go to another process: {described(error)}"
+        raise NodeError(text, hint=hint) from error
+
+
 def _size(parts: list[marshal.Part]) -> int:
     """How much shared memory the parts take."""
     return sum(-(-memoryview(part.memory).nbytes // _ALIGN) * _ALIGN for part in parts)
@@ -343,13 +356,20 @@ class _Server:
             message = self.pipe.recv()
             try:
                 if isinstance(message, bytes):
-                    self.node = pickle.loads(message)  # noqa: S301  of our own making
+                    self.take(pickle.loads(message))  # noqa: S301  of our own making
                     answer: Any = ("done", marshal.encode([])[0], [])
                 else:
                     answer = self.call(*message)
             except BaseException as error:  # noqa: BLE001  it is raised where it was asked for
                 answer = ("error", *_told(error))
             self.pipe.send(answer)
+
+    def take(self, sent: Any) -> None:
+        """Takes the node, or new parameters for it."""
+        if self.node is None:
+            self.node = sent
+        else:
+            self.node._set_params(sent)
 
     def call(
         self, method: str, text: bytes, parts: list[marshal.Part], memory: Optional[str]
