@@ -949,6 +949,38 @@ def test_set_takes_effect_between_items() -> None:
         assert values(run) == [2, 10, 15]
 
 
+class Level(Node):
+    def __init__(self, level: int = 0, name: Optional[str] = None) -> None:
+        super().__init__(name)
+        self.level = level
+
+    def process(self, value: Any) -> Any:
+        return self.level
+
+
+class LevelAside(Level, thread=True):
+    pass
+
+
+@node
+async def level(value: Any, level: int = 0) -> Any:
+    await asyncio.sleep(0)
+    return level
+
+
+@pytest.mark.parametrize("kind", [Level, LevelAside, level])
+def test_parameters_show_what_was_set(kind: Any) -> None:
+    it = kind(name="n")
+    with open_(it) as run:
+        run.push(1)
+        run.set("n_0", level=4)
+        run.push(1)
+        assert values([run.pull(), run.pull()]) == [0, 4]
+        assert it.params == {"level": 4}
+        with pytest.raises(TypeError):
+            it.params["level"] = 5
+
+
 def test_set_replaces_a_built_in_node() -> None:
     with open_(BufferNode(name="b", buffer_size=2)) as run:
         run.push(1)
@@ -963,6 +995,67 @@ def test_set_replaces_a_built_in_node() -> None:
         assert caught.value.hint == 'did you mean "b_0"?'
     with open_(double(name="d")) as run, pytest.raises(ManifestError, match="no parameter"):
         run.set("d_0", factor=3)
+
+
+@pytest.mark.parametrize("during", ["initialize", "set", "interrupt"])
+def test_an_interruption_ends_an_item_and_nothing_else(during: str) -> None:
+    entered, released = threading.Event(), threading.Event()
+
+    class Slow(Noted, thread=True):
+        """Takes its time with one of its methods, in its thread."""
+
+        def __init__(self, level: int = 0) -> None:
+            super().__init__()
+            self.level = level
+
+        def __setattr__(self, key: str, value: Any) -> None:
+            if value == 1:
+                self.wait("set")
+            super().__setattr__(key, value)
+
+        def initialize(self) -> Any:
+            super().initialize()
+            self.wait("initialize")
+
+        def interrupt(self) -> None:
+            self.log.append("interrupt")
+            if self.log.count("interrupt") == 1:
+                self.wait("interrupt")
+
+        def wait(self, method: str) -> None:
+            if method == during:
+                entered.set()
+                assert released.wait(30)
+
+    slow = Slow()
+
+    async def main() -> None:
+        async def interrupt() -> None:
+            while not entered.is_set():
+                await asyncio.sleep(0.001)
+            opening._async_session.interrupt()
+            # So that what it might have cancelled is.
+            for _ in range(5):
+                await asyncio.sleep(0)
+            released.set()
+
+        opening = open_(slow)
+        task = asyncio.ensure_future(interrupt())
+        async with opening as run:
+            if during == "set":
+                run.set("slow_0", level=1)
+            elif during == "interrupt":
+                run.interrupt()
+            await task
+            await run.send(2)
+            assert (await run.recv()).value == 2
+            run.end()
+            assert [output async for output in run] == []
+
+    asyncio.run(main())
+    assert slow.level == (during == "set")
+    times = 2 if during == "interrupt" else 1
+    assert slow.log == ["initialize", *["interrupt"] * times, 2, "flush", "cleanup"]
 
 
 # --- what it says of itself -----------------------------------------------------------------------

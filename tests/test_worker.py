@@ -404,12 +404,45 @@ def test_interrupt_and_set(tmp_path: Path) -> None:
         # It is the same process, with what it holds.
         assert [output.value for output in run] == [["a", "b", "a", "b"]]
     assert path.read_text().split() == ["initialize", "interrupt", "cleanup"]
-    with Pipeline("p", [scale(name="s")]).open(use_rust=False) as run:
+
+
+def test_set_is_for_the_process_and_for_the_next_one() -> None:
+    scales = scale(name="s")
+    pipeline = Pipeline("p", [scales])
+    with pipeline.open(use_rust=False) as run:
         run.push(1)
         run.set("s_0", factor=5)
         run.push(1)
-        run.end()
-        assert [output.value for output in run] == [1, 5]
+        assert [run.pull().value for _ in range(2)] == [1, 5]
+        assert scales.params == {"factor": 5}
+    # As in a node in this process, it stays.
+    assert pipeline.run_sync([2], use_rust=False) == [10]
+
+
+class Mortal(Node, process=True):
+    def __init__(self, path: Any = None, name: Optional[str] = None) -> None:
+        super().__init__(name)
+        self.path = path
+
+    def process(self, value: Any) -> Any:
+        if value == "exit":
+            os._exit(3)
+        return repr(self.path)
+
+
+def test_what_was_set_survives_the_process() -> None:
+    mortal = Mortal(name="m").options(on_error="skip")
+    with Pipeline("p", [mortal]).open(use_rust=False) as run:
+        # Like the arguments of the constructor it may be anything that can be pickled.
+        run.set("m_0", path=(Path("a"), 1))
+        run.push_many([1, "exit", 2])
+        expected = repr((Path("a"), 1))
+        assert [run.pull().value for _ in range(2)] == [expected, expected]
+        assert mortal.params == {"path": (Path("a"), 1)}
+        run.set("m_0", path=threading.Lock())
+        run.push(1)
+        with pytest.raises(NodeError, match="what is set of Mortal cannot go to another process"):
+            run.pull()
 
 
 @posix

@@ -340,8 +340,10 @@ class Run:
         #: Set from outside: that it is to end, or to give up the item in work.
         self.cancelled = False
         self.interrupted = False
-        #: Whether it awaits something of a node's, so that cancelling its task ends that; and
-        #: whether it is cleaning up, which is not to be cancelled.
+        #: Whether an item is in work, or what is flushed, which an interruption ends; whether the
+        #: run awaits something of a node's, so that cancelling its task ends that; and whether it
+        #: is cleaning up, which is not to be cancelled.
+        self.sweeping = False
         self.waiting = False
         self.cleaning = False
 
@@ -419,6 +421,7 @@ class Run:
         """Lets every node process what there is for the item in work, or after the last item, and
         gives what the sinks gave; unless it is interrupted."""
         self.alive = 0
+        self.sweeping = True
         try:
             for place in self.plan.order:
                 node, slot = self.plan.nodes[place], self.slots[place]
@@ -438,6 +441,8 @@ class Run:
                 self.unread[place] = node.consumers
         except _Interrupted:
             return False
+        finally:
+            self.sweeping = False
         self.feed.give(self.item, [(place, self.slots[place].out) for place in self.sinks])
         return True
 
@@ -588,7 +593,7 @@ class Run:
             raise self.cancellation(place)
         if self.deadline is not None and self.clock >= self.deadline:
             raise self._out_of_time(place)
-        if self.interrupted and method in ("process", "flush"):
+        if self.interrupted and self.sweeping:
             raise _Interrupted
         return failure
 
@@ -684,7 +689,7 @@ class Run:
                 if task.done() and not task.cancelled():
                     task.exception()  # Asked for, or asyncio would complain.
         except asyncio.CancelledError:
-            if not self.interrupted or self.cancelled:
+            if self.cancelled or not (self.interrupted and self.sweeping):
                 raise
             # Ours, unless the task was cancelled once more.
             if sys.version_info >= (3, 11):

@@ -526,7 +526,7 @@ class Stream:
 
     def _interrupt_task(self) -> None:
         task, run = self._task, self._run
-        if task is not None and run.waiting and run.interrupted:
+        if task is not None and run.waiting and run.sweeping and run.interrupted:
             task.cancel()
 
     # --- who drives -------------------------------------------------------------------------------
