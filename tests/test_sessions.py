@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import random
 import signal
 import subprocess
@@ -683,6 +684,67 @@ def test_ctrl_c(kind: str, waits: str) -> None:
     if waits == "push":
         told.insert(1, "1")
     assert (done.stdout.split(), done.stderr) == (["initialize", *told, "over"], "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_session_belongs_to_the_process_that_opened_it() -> None:
+    code = """
+        import os, threading
+        from remotemedia import Node, Pipeline, RemoteMediaError
+
+        class Own(Node):
+            def process(self, value):
+                if value == "wait":
+                    entered.set()
+                    gate.wait()
+                return value
+            def cleanup(self):
+                print("cleanup", os.getpid() == parent, flush=True)
+
+        parent, entered, gate = os.getpid(), threading.Event(), threading.Event()
+        with Pipeline("p", [Own()]).open(use_rust=False) as run:
+            # It is forked while another thread drives.
+            thread = threading.Thread(target=run.push, args=("wait",))
+            thread.start()
+            entered.wait()
+            child = os.fork()
+            if child == 0:
+                for act in (run.pull, run.end, run.cancel, lambda: run.push(1)):
+                    try:
+                        act()
+                    except RemoteMediaError as error:
+                        print(error.code, flush=True)
+            else:
+                assert os.waitpid(child, 0) == (child, 0)
+                gate.set()
+                thread.join()
+                print(run.pull().value, flush=True)
+        if child == 0:
+            del run
+            os._exit(0)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    told = [*["RM_E_FORKED"] * 4, "wait", "cleanup", "True"]
+    assert (done.stdout.split(), done.stderr) == (told, "")
+
+
+def test_an_error_is_the_same_however_often_it_is_told() -> None:
+    def depth() -> int:
+        with pytest.raises(NodeError) as caught:
+            run.pull()
+        traceback, frames = caught.value.__traceback__, 0
+        while traceback is not None:
+            traceback, frames = traceback.tb_next, frames + 1
+        return frames
+
+    with open_(fail_at(at=1)) as run:
+        run.push(1)
+        assert len({depth() for _ in range(5)}) == 1
 
 
 # --- asyncio --------------------------------------------------------------------------------------

@@ -493,6 +493,33 @@ def test_nothing_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
 
 
 @posix
+def test_a_forked_child_leaves_the_process_alone(tmp_path: Path) -> None:
+    ending = """
+        if __name__ == "__main__":
+            import gc, os
+            with Pipeline("p", [double()]).open(use_rust=False) as run:
+                run.push(b"x")
+                assert run.pull().value == b"xx"
+                child = os.fork()
+                if child:
+                    print("child", os.waitpid(child, 0)[1], flush=True)
+                    run.push(b"y")
+                    print(run.pull().value, flush=True)
+            if not child:
+                del run
+                gc.collect()
+                os._exit(0)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *in_file(tmp_path, "1", ending)[1:]],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("child 0\nb'yy'\n", "")
+
+
+@posix
 def test_no_room_in_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     numpy = pytest.importorskip("numpy")
 

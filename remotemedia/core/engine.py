@@ -12,6 +12,7 @@ asyncio is imported.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Coroutine, Generator
 from contextlib import suppress
@@ -320,6 +321,7 @@ class Run:
             slot.join = join(planned.join, len(planned.inputs))
         self.sinks = [place for place, node in enumerate(plan.nodes) if node.consumers == 0]
         self.loop = loop
+        self.process = os.getpid()
         self.started = self.clock = self.yielded = perf_counter()
         self.timeout = timeout
         self.deadline = None if timeout is None else self.started + timeout
@@ -369,6 +371,9 @@ class Run:
             self.given = {}
             await self._sweep(flush=True)
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and os.getpid() != self.process:
+                # Collected in a forked child: the nodes are the parent's.
+                raise
             other = await self.clean_up()
             if other is not None:
                 logger().warning("cleanup after an error failed as well: %s", other.message)

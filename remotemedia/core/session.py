@@ -11,7 +11,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Callable, Literal, NamedTuple, Optional, Protocol
 
-from remotemedia.errors import RunEndedError, RunTimeoutError
+from remotemedia.errors import RemoteMediaError, RunEndedError, RunTimeoutError
 from remotemedia.inputs import normalise_timeout
 from remotemedia.log import logger
 
@@ -115,8 +115,23 @@ class _Base:
 
     def __init__(self, backend: Backend, stall: Optional[float]) -> None:
         self._process = os.getpid()
-        self._backend = backend
+        self._own = backend
         self._stall = stall
+
+    @property
+    def _backend(self) -> Backend:
+        if self._is_inherited():
+            raise RemoteMediaError(
+                "the session belongs to the process that opened it, which forked this one",
+                code="RM_E_FORKED",
+                hint="open another one in this process",
+            )
+        return self._own
+
+    def _is_inherited(self) -> bool:
+        """Whether this is a forked child, in which nothing of the session is to be touched: its
+        thread may be missing, and its nodes are the parent's."""
+        return os.getpid() != self._process
 
     @property
     def engine(self) -> str:
@@ -164,9 +179,8 @@ class _Base:
         return self._backend.diagnose()
 
     def __del__(self) -> None:
-        # In a forked child it is the parent's.
-        if getattr(self, "_process", None) == os.getpid():
-            self._backend.abandon()
+        if hasattr(self, "_own") and not self._is_inherited():
+            self._own.abandon()
 
 
 class _Wait:
@@ -311,8 +325,10 @@ class Session(_Base):
         return None
 
     def close(self) -> None:
-        """Cancels the run if it has not ended, and releases all. Calling it again does nothing."""
-        self._backend.close()
+        """Cancels the run if it has not ended, and releases all. Calling it again does nothing; nor
+        does calling it in a forked child."""
+        if not self._is_inherited():
+            self._own.close()
 
     def __iter__(self) -> Session:
         return self
@@ -394,7 +410,8 @@ class AsyncSession(_Base):
 
     async def aclose(self) -> None:
         """Cancels the run if it has not ended, and waits until everything is released."""
-        await self._backend.aclose()
+        if not self._is_inherited():
+            await self._own.aclose()
 
     def __aiter__(self) -> AsyncSession:
         return self

@@ -15,6 +15,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from threading import Lock, get_ident
 from time import perf_counter
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
 
 from remotemedia.core.engine import (
@@ -84,6 +85,7 @@ class Stream:
         self._ended = False
         self._over = False
         self._error: Optional[RemoteMediaError] = None
+        self._traceback: Optional[TracebackType] = None
         self._told = False
         self._closed = False
         #: The thread that drives the run, and locks and futures of those who wait.
@@ -211,9 +213,7 @@ class Stream:
         """Under the lock: raises what there is to say to somebody who pushes."""
         if self._closed:
             raise _closed()
-        if self._error is not None:
-            self._told = True
-            raise self._error
+        self._tell()
         if self._run.cancelled:
             raise self._run.cancellation()
         if self._ended:
@@ -235,10 +235,16 @@ class Stream:
                 taken.append(output)
             if taken:
                 self._ring()
-            elif self._error is not None:
-                self._told = True
-                raise self._error
+            else:
+                self._tell()
         return taken
+
+    def _tell(self) -> None:
+        """Under the lock: raises what ended the run."""
+        if self._error is not None:
+            self._told = True
+            # As it was: being raised again and again would make it longer.
+            raise self._error.with_traceback(self._traceback)
 
     @property
     def ended(self) -> bool:
@@ -675,6 +681,7 @@ class Stream:
                 error = RunCancelledError(f"the run was ended by {type(cause).__name__}")
                 error.__cause__ = cause
             self._error = error
+            self._traceback = None if error is None else error.__traceback__
             self._over = True
             self._inbox.clear()
             self._ring()
