@@ -373,6 +373,33 @@ def test_producers_in_threads(kind: Any) -> None:
     assert items == list(range(200))
 
 
+def test_a_push_does_not_work_for_others_who_wait() -> None:
+    done: list[Any] = []
+
+    class Feeds(Node):
+        """While it has an item somebody waits for room, and there is always another item."""
+
+        def process(self, value: Any) -> Any:
+            if value == 0:
+                thread.start()
+            while value < 20 and not run.diagnose()["waiting"]["push"]:
+                pass
+            done.append(threading.get_ident())
+            if value < 20:
+                run._backend._window += 1
+                run._backend.try_push(value + 1)
+            return value
+
+    with open_(Feeds(), window=1) as run:
+        thread = threading.Thread(target=run.push, args=(100,))
+        run.push(0)
+        mine = done.count(threading.get_ident())
+        while thread.is_alive():
+            run.pull_many(100, timeout=0.01)
+        thread.join(30)
+    assert mine == 1
+
+
 @pytest.mark.parametrize("kind", [Lock, breathe])
 def test_a_timeout_of_pull_loses_nothing(kind: Any) -> None:
     with open_(kind()) as run:

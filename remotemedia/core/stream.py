@@ -563,7 +563,8 @@ class Stream:
 
     def _drive(self, want: Optional[Want], until: Optional[float], once: bool) -> None:
         """Drives the run on this thread, which is the driver, until there is what is wanted, or
-        nothing to do, or the time is over; once: as far as it goes without waiting."""
+        nothing to do, or the time is over; once: as far as it goes without waiting, unless
+        others wait, who can do it."""
         try:
             while True:
                 if self._loop is None:
@@ -572,7 +573,9 @@ class Stream:
                     self._turn_loop(want, until, once)
                 with self._lock:
                     late = until is not None and perf_counter() >= until
-                    left = once and (want is not None or self._loop is not None)
+                    # What others push would keep this thread for ever; those who wait go on.
+                    others = any(self._waiting.values())
+                    left = once and (want is not None or self._loop is not None or others)
                     if self._has(want) or late or left or not self._can_drive():
                         self._driver = None
                         self._ring()
