@@ -652,15 +652,40 @@ def test_a_session_has_the_nodes_to_itself() -> None:
     assert noted.log == ["initialize", "cleanup"] * 2 + ["initialize", 1, "flush", "cleanup"]
 
 
-def test_a_node_cannot_wait_for_its_own_session() -> None:
+@pytest.mark.parametrize("how", ["plain", "loop", "coroutine", "thread", "async"])
+def test_a_node_cannot_wait_for_its_own_session(how: str) -> None:
     class Asks(Node):
         def process(self, value: Any) -> Any:
             return run.pull().value
 
-    with open_(Asks()) as run:
-        run.push(1)
-        with pytest.raises(NodeError, match="part of"):
-            run.pull()
+    class AsksAside(Asks, thread=True):
+        pass
+
+    class Awaits(Node):
+        async def process(self, value: Any) -> Any:
+            return (await run.recv()).value
+
+    run: Any = None
+
+    def main() -> None:
+        nonlocal run
+        before = [] if how == "plain" else [breathe()]
+        with open_(*before, AsksAside() if how == "thread" else Asks()) as run:
+            run.push(1)
+            with pytest.raises(NodeError, match="part of"):
+                run.pull()
+
+    async def in_loop() -> None:
+        nonlocal run
+        if how == "coroutine":
+            main()
+            return
+        async with open_(Awaits()) as run:
+            await run.send(1)
+            with pytest.raises(NodeError, match="part of"):
+                await run.recv()
+
+    asyncio.run(in_loop()) if how in ("coroutine", "async") else main()
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals here")

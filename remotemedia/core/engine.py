@@ -18,6 +18,7 @@ from collections.abc import Coroutine, Generator
 from contextlib import suppress
 from contextvars import copy_context
 from itertools import starmap
+from threading import get_ident
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, TypeVar, Union
@@ -348,6 +349,8 @@ class Run:
         self.sweeping = False
         self.waiting = False
         self.cleaning = False
+        #: The threads, other than that of the run, in which a node is at work.
+        self.threads: set[int] = set()
 
     def time_left(self) -> Optional[float]:
         """The time that is left in seconds, or None for as long as it takes."""
@@ -742,10 +745,13 @@ class Run:
 
         def caught() -> tuple[Any, Optional[BaseException]]:
             # A future does not take every exception there is.
+            self.threads.add(get_ident())
             try:
                 return call(*args), None
             except BaseException as error:  # noqa: BLE001  it is raised where it is awaited
                 return None, error
+            finally:
+                self.threads.discard(get_ident())
 
         return get_running_loop().run_in_executor(slot.executor, copy_context().run, caught)
 

@@ -300,6 +300,8 @@ class Stream:
             with self._lock:
                 if self._has(want):
                     return True
+                if not self._own_loop:
+                    self._refuse_itself()
                 left = None if until is None else until - perf_counter()
                 if left is not None and left <= 0:
                     return False
@@ -538,7 +540,14 @@ class Stream:
     # --- who drives -------------------------------------------------------------------------------
 
     def _refuse_itself(self) -> None:
-        if self._driver == get_ident():
+        """Whoever is part of the run would wait for itself."""
+        here, task, own = get_ident(), self._task, False
+        if task is not None and here == self._loop_thread:
+            import asyncio
+
+            # In the caller's loop it is only the run's task; a loop of its own runs nothing else.
+            own = self._own_loop or asyncio.current_task() is task
+        if own or here == self._driver or here in self._run.threads:
             raise RemoteMediaError(
                 "a node of the session waits for the session that it is part of",
                 code="RM_E_BUSY",
