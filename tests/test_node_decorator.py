@@ -268,6 +268,16 @@ def test_options_are_written_and_read() -> None:
         back.add_node(double(), on_eror="skip")
 
 
+def test_settings_are_those_that_were_given() -> None:
+    retry: dict[str, Any] = {"retry": 1, "backoff": 0}
+    queue: dict[str, Any] = {"items": 8}
+    pipeline = Pipeline("p", [double(name="a").options(on_error=retry), double(name="b")])
+    pipeline.connect("a_0", "b_1", queue=queue)
+    before = pipeline.serialize()
+    retry["retry"] = queue["items"] = 2
+    assert pipeline.serialize() == before
+
+
 def test_options_are_checked_and_changes_count() -> None:
     made = double(name="d")
     pipeline = Pipeline("p", [made])

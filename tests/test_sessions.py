@@ -1145,7 +1145,7 @@ def test_an_interruption_ends_an_item_and_nothing_else(during: str) -> None:
 
     async def main() -> None:
         async def interrupt() -> None:
-            while not entered.is_set():
+            while not entered.is_set():  # noqa: ASYNC110  it is a thread's
                 await asyncio.sleep(0.001)
             opening._async_session.interrupt()
             # So that what it might have cancelled is.

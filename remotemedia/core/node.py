@@ -112,7 +112,10 @@ class Node:
             "join": join, "on_error": on_error, "timeout": timeout, "parallelism": parallelism
         }  # fmt: skip
         options = self.__dict__.setdefault("_options", {})
-        options.update((key, value) for key, value in given.items() if value is not None)
+        for key, value in given.items():
+            if value is not None:
+                # A copy, as it cannot be changed without a trace.
+                options[key] = dict(value) if isinstance(value, dict) else value
         changes.mark = object()
         return self
 

@@ -200,7 +200,8 @@ class Pipeline:
         """
         edge = self._place(source), self._place(target)
         if queue is not None:
-            self._queues[edge] = queue
+            # A copy, as it cannot be changed without a trace.
+            self._queues[edge] = dict(queue) if isinstance(queue, dict) else queue
         self._connections = [*(self._connections or ()), edge]
         changes.mark = object()
         return self
