@@ -15,10 +15,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Coroutine, Generator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from itertools import starmap
-from threading import get_ident
+from threading import current_thread, get_ident, main_thread
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, TypeVar, Union
@@ -123,11 +123,34 @@ def outside_of_loops(
 def until_complete(loop: AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
     """Runs a loop until this is complete; Ctrl-C cancels that, rather than to break out of the
     loop, where Python can do so."""
-    if sys.version_info >= (3, 11):
-        import asyncio
+    with _woken_by_signals(loop):
+        if sys.version_info >= (3, 11):
+            import asyncio
 
-        return asyncio.Runner(loop_factory=lambda: loop).run(work)
-    return loop.run_until_complete(work)
+            return asyncio.Runner(loop_factory=lambda: loop).run(work)
+        return loop.run_until_complete(work)
+
+
+@contextmanager
+def _woken_by_signals(loop: AbstractEventLoop) -> Generator[None, None, None]:
+    """A signal that comes when the loop is about to wait, but does not wait yet, would not be seen
+    before something else happens. So the signal itself is written to where the loop is woken from
+    other threads, as it is in a loop that has signal handlers."""
+    import signal
+
+    waker = getattr(loop, "_csock", None)
+    if waker is None or current_thread() is not main_thread():
+        yield
+        return
+    before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+    if before != -1:
+        # Somebody else's.
+        signal.set_wakeup_fd(before)
+    try:
+        yield
+    finally:
+        if before == -1:
+            signal.set_wakeup_fd(-1)
 
 
 def close_loop(loop: AbstractEventLoop) -> None:
