@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any, Optional
 
@@ -139,16 +140,15 @@ def scale(value: Any, factor: int = 1) -> Any:
     return value * factor
 
 
-def segments() -> set[str]:
-    return set(glob.glob("/dev/shm/psm_*"))
-
-
 @pytest.fixture(autouse=True)
-def _nothing_is_left() -> Any:
-    before, threads = segments(), threading.active_count()
+def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Any:
+    threads = threading.active_count()
+    # Shared memory of this process only: others may run the same tests.
+    prefix = f"/rm{os.getpid()}"
+    monkeypatch.setattr(shared_memory, "_SHM_NAME_PREFIX", prefix)
     yield
     assert multiprocessing.active_children() == []
-    assert segments() <= before
+    assert glob.glob(f"/dev/shm{prefix}*") == []
     # A thread that was told to end may still be ending.
     for thread in threading.enumerate():
         if thread.name.startswith("remotemedia"):
@@ -457,7 +457,6 @@ def test_ctrl_c(group: bool, tmp_path: Path) -> None:
                 print("interrupted", multiprocessing.active_children())
     """
     command = in_file(tmp_path, '"sleep"', ending)
-    before = segments()
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -471,7 +470,6 @@ def test_ctrl_c(group: bool, tmp_path: Path) -> None:
     (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (out, err) == ("interrupted []\n", "")
-    assert segments() <= before
 
 
 @posix
