@@ -9,8 +9,9 @@
 
 from remotemedia import native
 from remotemedia.audio import Audio
-from remotemedia.core.node import Node
+from remotemedia.core.node import Node, node
 from remotemedia.core.pipeline import EngineWarning, Pipeline
+from remotemedia.core.session import AsyncSession, Output, Session
 from remotemedia.errors import (
     LibraryNotFoundError,
     ManifestError,
@@ -18,12 +19,14 @@ from remotemedia.errors import (
     NodeError,
     RemoteMediaError,
     RunCancelledError,
+    RunEndedError,
     RunTimeoutError,
 )
 from remotemedia.frame import Frame
 from remotemedia.result import Result
 
 __all__ = [
+    "AsyncSession",
     "Audio",
     "EngineWarning",
     "Frame",
@@ -32,12 +35,16 @@ __all__ = [
     "MarshalError",
     "Node",
     "NodeError",
+    "Output",
     "Pipeline",
     "RemoteMediaError",
     "Result",
     "RunCancelledError",
+    "RunEndedError",
     "RunTimeoutError",
+    "Session",
     "native",
+    "node",
 ]
 
 

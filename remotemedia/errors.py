@@ -17,6 +17,7 @@ __all__ = [
     "NodeError",
     "RemoteMediaError",
     "RunCancelledError",
+    "RunEndedError",
     "RunTimeoutError",
 ]
 
@@ -145,9 +146,15 @@ class RunTimeoutError(RemoteMediaError, TimeoutError):
 
 
 class RunCancelledError(RemoteMediaError):
-    """A run was cancelled from another thread."""
+    """A run was cancelled, as a rule from another thread."""
 
     default_code = "RM_E_CANCELLED"
+
+
+class RunEndedError(RemoteMediaError, EOFError):
+    """A session has nothing more to give, or takes nothing more: it has ended or was closed."""
+
+    default_code = "RM_E_CLOSED"
 
 
 class Refused(Exception):
@@ -177,6 +184,8 @@ def from_details(
         kind = RunTimeoutError
     elif code == "RM_E_CANCELLED":
         kind = RunCancelledError
+    elif code == "RM_E_CLOSED":
+        kind = RunEndedError
     elif "node" in details and kind is not ManifestError:
         kind = NodeError
     elif issubclass(kind, MarshalError) and code not in _OF_VALUES:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -210,9 +211,10 @@ def test_metrics() -> None:
     nodes = metrics.pop("nodes")
     assert metrics.pop("time_us") >= sum(node.pop("time_us") for node in nodes.values()) > 0
     assert metrics == {"items": 3, "items_done": 3, "sinks": {"p_1": 2}}
+    counts = {"errors": 0, "retries": 0, "dropped": 0}
     assert nodes == {
-        "b_0": {"node_type": "BufferNode", "items_in": 3, "items_out": 2},
-        "p_1": {"node_type": "PassThroughNode", "items_in": 2, "items_out": 2},
+        "b_0": {"node_type": "BufferNode", "items_in": 3, "items_out": 2, **counts},
+        "p_1": {"node_type": "PassThroughNode", "items_in": 2, "items_out": 2, **counts},
     }
 
 
@@ -470,3 +472,26 @@ def test_many_items_take_linear_time() -> None:
     result = pipeline.run_sync(range(50_000), use_rust=False)
     assert len(result) == 5_000
     assert time.perf_counter() - started < 10
+
+
+def test_a_signal_wakes_the_loop() -> None:
+    class Looks(Node):
+        async def process(self, value: Any) -> Any:
+            found = signal.set_wakeup_fd(-1)
+            if found != -1:
+                signal.set_wakeup_fd(found, warn_on_full_buffer=False)
+            return found
+
+    pipeline = Pipeline("p", [Looks()])
+    [found] = pipeline.run_sync([1], use_rust=False)
+    assert found != -1
+    assert signal.set_wakeup_fd(-1) == -1
+    # One that is there already stays.
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        signal.set_wakeup_fd(ours.fileno())
+        try:
+            assert pipeline.run_sync([1], use_rust=False) == [ours.fileno()]
+        finally:
+            assert signal.set_wakeup_fd(-1) == ours.fileno()

@@ -11,15 +11,25 @@ import heapq
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 from remotemedia.core import schema
-from remotemedia.core.catalog import catalog
+from remotemedia.core.catalog import catalog, entry
 from remotemedia.core.schema import Problems, escaped, shorten
 from remotemedia.errors import ManifestError
 from remotemedia.inputs import kind
 
-__all__ = ["MAX_DEPTH", "Plan", "PlanNode", "Types", "builtin_types", "plan", "read", "read_json"]
+__all__ = [
+    "MAX_DEPTH",
+    "OnError",
+    "Plan",
+    "PlanNode",
+    "Types",
+    "builtin_types",
+    "plan",
+    "read",
+    "read_json",
+]
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -36,10 +46,26 @@ def builtin_types() -> dict[str, Optional[Mapping[str, Any]]]:
     return {name: entry["params"] for name, entry in catalog().items()}
 
 
+class OnError(NamedTuple):
+    """What happens when a node fails with a value."""
+
+    #: After the last attempt: ``"fail"``, ``"skip"`` or ``"passthrough"``.
+    then: str = "fail"
+    #: How often the node is called again.
+    retries: int = 0
+    #: The pause before the first of these calls, in seconds; before each further one it doubles.
+    backoff: float = 0.0
+
+
+#: How a node takes the values of several connections: ``"any"``, ``"zip"``, ``"latest"``, or the
+#: tolerance in seconds within which presentation times are the same.
+Join = Union[str, float]
+
+
 class PlanNode:
     """A node of a :class:`Plan`."""
 
-    __slots__ = ("consumers", "id", "inputs", "node_type", "params")
+    __slots__ = ("consumers", "id", "inputs", "join", "node_type", "on_error", "params", "timeout")
 
     def __init__(self, id: str, node_type: str, params: Mapping[str, Any]) -> None:
         self.id = id
@@ -50,6 +76,10 @@ class PlanNode:
         self.inputs: list[int] = []
         #: How many connections lead away; none for a sink.
         self.consumers = 0
+        self.join: Join = "any"
+        self.on_error = OnError()
+        #: The time for one value in seconds, or None for as long as it takes.
+        self.timeout: Optional[float] = None
 
 
 class Plan:
@@ -267,6 +297,25 @@ def _report_doubled(value: Any, pointer: str, problems: Problems) -> None:
 
 _Edge = tuple[int, int, int]
 
+#: What a manifest may say of any node, besides its parameters.
+SETTINGS = ("join", "on_error", "timeout", "parallelism")
+#: A schema for each of what is not an object, and for each entry of what is one.
+_JOIN = {"enum": ["any", "zip", "latest", {"by_pts": 0.02}]}
+_BY_PTS = {"type": "number", "minimum": 0}
+_ON_ERROR = {"enum": ["fail", "skip", "passthrough", {"retry": 3, "backoff": 0.1}]}
+_RETRIES = {
+    "retry": {"type": "integer", "minimum": 1, "maximum": 100},
+    "backoff": {"type": "number", "minimum": 0, "maximum": 3600},
+}
+_TIMEOUT = {"type": "number", "exclusiveMinimum": 0}
+_PARALLELISM = {"type": "integer", "minimum": 1, "maximum": 64}
+_QUEUE: dict[str, Mapping[str, Any]] = {
+    "items": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
+    "bytes": {"type": "integer", "minimum": 1},
+    "ms": {"type": "integer", "minimum": 0},
+    "policy": {"enum": ["block", "drop_oldest", "drop_newest", "error"]},
+}
+
 
 class _Reader:
     def __init__(self, types: Types, problems: Problems) -> None:
@@ -292,7 +341,11 @@ class _Reader:
         if read is None:
             return None
         nodes, ids = read
-        return self.assemble(nodes, self.connections(document, ids))
+        before = self.problems.count
+        edges = self.connections(document, ids)
+        if self.problems.count == before:
+            self.joins(document["nodes"], nodes, edges)
+        return self.assemble(nodes, edges)
 
     def known_keys(self, found: Mapping[str, Any], pointer: str, known: tuple[str, ...]) -> None:
         for key in found:
@@ -345,7 +398,7 @@ class _Reader:
             message = f"a node is an object, not {kind(node)}"
             self.problem(message, at, '{"id": "...", "node_type": "..."}')
             return None
-        self.known_keys(node, at, ("id", "node_type", "params"))
+        self.known_keys(node, at, ("id", "node_type", "params", *SETTINGS))
         id = self.name(node, at, "id", "a name of its own")
         node_type = self.name(node, at, "node_type", "one of the types of node")
         first = self.problems.count
@@ -356,12 +409,14 @@ class _Reader:
             else:
                 ids[id] = index
         params = None if node_type is None else self.params(node_type, node, at)
+        made = PlanNode(id or "", node_type or "", params or {})
+        self.settings(made, node, at)
         for problem in self.problems.kept[first:]:
             problem.node = id
             problem.node_type = node_type
         if params is None or id is None or node_type is None:
             return None
-        return PlanNode(id, node_type, params)
+        return made
 
     def name(self, found: Mapping[str, Any], at: str, key: str, what: str) -> Optional[str]:
         """The text of a key that must be there and must not be empty."""
@@ -398,6 +453,72 @@ class _Reader:
             schema.check(known, params, f"{at}/params", self.problems)
         return None if self.problems.count > before else params
 
+    def settings(self, made: PlanNode, node: Mapping[str, Any], at: str) -> None:
+        """What a manifest may say of any node, besides its parameters."""
+        if "join" in node:
+            join = node["join"]
+            if not isinstance(join, dict):
+                if self.fits(_JOIN, node, "join", at):
+                    made.join = join
+            elif self.entries(join, f"{at}/join", {"by_pts": _BY_PTS}, required="by_pts"):
+                made.join = float(join["by_pts"])
+        if "on_error" in node:
+            policy = node["on_error"]
+            if not isinstance(policy, dict):
+                if self.fits(_ON_ERROR, node, "on_error", at):
+                    made.on_error = OnError(policy)
+            elif self.entries(policy, f"{at}/on_error", _RETRIES, required="retry"):
+                backoff = float(policy.get("backoff", 0.1))
+                made.on_error = OnError("fail", policy["retry"], backoff)
+        if "timeout" in node and self.fits(_TIMEOUT, node, "timeout", at):
+            made.timeout = float(node["timeout"])
+        if "parallelism" in node and self.fits(_PARALLELISM, node, "parallelism", at):
+            known = entry(made.node_type)
+            if node["parallelism"] > 1 and known is not None and not known.get("stateless"):
+                self.problem(
+                    '"parallelism" is for node types that keep no state, '
+                    f"and {made.node_type} does",
+                    f"{at}/parallelism",
+                    "remove it, or set it to 1",
+                )
+
+    def queue(self, connection: Mapping[str, Any], at: str) -> None:
+        """The queue of a connection. In this engine there is none: it processes an item to its end
+        before the next."""
+        if "queue" not in connection:
+            return
+        queue, at = connection["queue"], f"{at}/queue"
+        if isinstance(queue, dict):
+            self.entries(queue, at, _QUEUE)
+        else:
+            message = f'"queue" is an object, not {kind(queue)}'
+            self.problem(message, at, '{"items": 64, "policy": "block"}')
+
+    def entries(
+        self,
+        found: Mapping[str, Any],
+        at: str,
+        known: Mapping[str, Mapping[str, Any]],
+        required: Optional[str] = None,
+    ) -> bool:
+        """Checks an object of settings; whether it is good."""
+        before = self.problems.count
+        self.known_keys(found, at, tuple(known))
+        for key in known:
+            if key in found:
+                self.fits(known[key], found, key, at)
+        if required is not None and required not in found:
+            hint = f'add "{required}": {schema.expectation(known[required])}'
+            self.problem(f'"{required}" is missing', at, hint)
+        return self.problems.count == before
+
+    def fits(
+        self, expected: Mapping[str, Any], found: Mapping[str, Any], key: str, at: str
+    ) -> bool:
+        before = self.problems.count
+        schema.check_value(expected, found[key], f"{at}/{key}", key, self.problems)
+        return self.problems.count == before
+
     def connections(self, document: Mapping[str, Any], ids: dict[str, int]) -> list[_Edge]:
         """Pairs of places in the list of nodes, with the index of the connection."""
         connections = document.get("connections", [])
@@ -415,9 +536,10 @@ class _Reader:
                 message = f"a connection is an object, not {kind(connection)}"
                 self.problem(message, at, '{"from": "...", "to": "..."}')
                 continue
-            self.known_keys(connection, at, ("from", "to"))
+            self.known_keys(connection, at, ("from", "to", "queue"))
             start = self.end(connection, at, "from", ids)
             end = self.end(connection, at, "to", ids)
+            self.queue(connection, at)
             if start is None or end is None:
                 continue
             if (start, end) in edges:
@@ -434,6 +556,23 @@ class _Reader:
             hint = self.problems.did_you_mean(id, ids, "there are no nodes with an id")
             self.problem(f'there is no node with the id "{id}"', f"{at}/{key}", hint)
         return None if id is None else ids.get(id)
+
+    def joins(self, found: list[Any], nodes: list[Optional[PlanNode]], edges: list[_Edge]) -> None:
+        """Finds joins where nothing is to be joined."""
+        for place, node in enumerate(nodes):
+            if node is None or "join" not in found[place]:
+                continue
+            inputs = sum(end == place for _, end, _ in edges)
+            if inputs < 2:
+                problem = ManifestError(
+                    '"join" is for nodes with several incoming connections, '
+                    f'and "{node.id}" has {inputs}',
+                    node=node.id,
+                    node_type=node.node_type,
+                    pointer=f"/nodes/{place}/join",
+                    hint=f'remove it, or connect more nodes to "{node.id}"',
+                )
+                self.problems.append(problem)
 
     def assemble(self, nodes: list[Optional[PlanNode]], edges: list[_Edge]) -> Optional[Plan]:
         before, after = _neighbours(len(nodes), edges)

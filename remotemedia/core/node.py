@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Optional
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, TypeVar, Union, overload
 
-__all__ = ["BuiltinNode", "Node"]
+__all__ = ["BuiltinNode", "FunctionNode", "Node", "node"]
+
+Self = TypeVar("Self", bound="Node")
 
 
 class changes:
@@ -36,12 +38,26 @@ class Node:
 
     The arguments of the constructor are the node's parameters; a manifest holds them.
 
+    ``class Shout(Node, thread=True)`` has a thread in which all its methods are called, so that the
+    event loop stays free; they are plain then. ``process=True`` has a process of its own, to which
+    the node is pickled: one per run, and what the node collects stays there.
+
     Args:
         name: what the pipeline makes the node's id from; by default the class's name in snake
             case without ``Node``: ``AudioLevelNode`` is ``audio_level``.
     """
 
     name: str
+    #: Where its methods are called, if not on the thread of the run: ``"thread"`` or
+    #: ``"process"``.
+    runs_in: ClassVar[Optional[str]] = None
+
+    def __init_subclass__(cls, thread: bool = False, process: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if thread and process:
+            raise TypeError(f"{cls.__name__} runs in a thread or in a process, not in both")
+        if thread or process:
+            cls.runs_in = "thread" if thread else "process"
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
@@ -65,6 +81,44 @@ class Node:
         """The type as a manifest names it: the name of the class."""
         return type(self).__name__
 
+    def options(
+        self: Self,
+        *,
+        on_error: Union[str, dict[str, Any], None] = None,
+        timeout: Optional[float] = None,
+        join: Union[str, dict[str, float], None] = None,
+        parallelism: Optional[int] = None,
+    ) -> Self:
+        """Says how a pipeline is to treat the node, and hands it back; None changes nothing::
+
+            Pipeline("p", [Fetch().options(on_error={"retry": 3}, timeout=10)])
+
+        Args:
+            on_error: what happens if it fails with a value: ``"fail"`` ends the run (default),
+                ``"skip"`` drops the value, ``"passthrough"`` hands it on as it came, and
+                ``{"retry": n, "backoff": seconds}`` calls again up to n times, after this time,
+                then after twice this time, and so on.
+            timeout: the time for one value in seconds; one that takes longer has failed. A plain
+                method is not interrupted, but what it gives too late does not count.
+            join: for a node with several incoming connections: ``"any"`` takes each value as it
+                comes (default), ``"zip"`` a list of one value of each connection, ``"latest"`` a
+                list of each value of the first connection and the latest of every other, and
+                ``{"by_pts": seconds}`` lists of values whose presentation times differ from the
+                first connection's by no more.
+            parallelism: how many values the native library may process at once, 1 to 64, if the
+                node's type keeps no state; order stays. The Python engine takes one at a time.
+        """
+        given = {
+            "join": join, "on_error": on_error, "timeout": timeout, "parallelism": parallelism
+        }  # fmt: skip
+        options = self.__dict__.setdefault("_options", {})
+        for key, value in given.items():
+            if value is not None:
+                # A copy, as it cannot be changed without a trace.
+                options[key] = dict(value) if isinstance(value, dict) else value
+        changes.mark = object()
+        return self
+
     # The results may be anything and, in subclasses, coroutines or generators; hence Any.
 
     def initialize(self) -> Any:
@@ -84,9 +138,119 @@ class Node:
     def cleanup(self) -> Any:
         """Releases what the node holds. Called once if :meth:`initialize` succeeded."""
 
+    def _set_params(self, params: dict[str, Any]) -> None:
+        """Changes parameters while a session runs."""
+        for key, value in params.items():
+            setattr(self, key, value)
+            self.__dict__["_params"][key] = value
+        changes.mark = object()
+
+    def _revive(self) -> None:
+        """Makes it fit for another value, after one that failed and that the run does without."""
+
     def __repr__(self) -> str:
         params = "".join(f", {key}={value!r}" for key, value in self.params.items())
         return f"{type(self).__name__}(name={self.name!r}{params})"
+
+
+@overload
+def node(function: Callable[..., Any], /) -> type[FunctionNode]: ...
+@overload
+def node(
+    *, thread: bool = False, process: bool = False
+) -> Callable[[Callable[..., Any]], type[FunctionNode]]: ...
+def node(
+    function: Optional[Callable[..., Any]] = None, /, *, thread: bool = False, process: bool = False
+) -> Any:
+    """Makes a node class of a function, whose first argument is the value::
+
+        @node
+        def scale(value, factor=2):
+            return value * factor
+
+        Pipeline("p", [scale(), scale(factor=3, name="more")])
+
+    The other arguments are the node's parameters. The function may be a generator, or async, or
+    both, as :meth:`Node.process`.
+
+    Args:
+        function: the function.
+        thread: whether it is called in a thread of the node's own.
+        process: whether it is called in a process of the node's own; then it must be at the module
+            level.
+    """
+    if function is None:
+        return lambda function: _class_of(function, thread, process)
+    return _class_of(function, thread, process)
+
+
+def _class_of(function: Any, thread: bool, process: bool) -> type[FunctionNode]:
+    import inspect
+
+    if not isinstance(function, FunctionType):
+        raise TypeError(f"node makes a class of a function, not of {function!r}")
+    name = function.__name__.strip("<>")
+    parameters = list(inspect.signature(function).parameters.values())
+    value = parameters.pop(0) if parameters else None
+    if value is None or value.kind in (value.KEYWORD_ONLY, value.VAR_KEYWORD, value.VAR_POSITIONAL):
+        raise TypeError(f"{name} takes no value: its first argument is what it processes")
+    for parameter in parameters:
+        if parameter.kind in (value.POSITIONAL_ONLY, value.VAR_POSITIONAL):
+            raise TypeError(
+                f"{name} takes {parameter}: every argument but the first needs a name, "
+                "to be a parameter in a manifest"
+            )
+        if parameter.name == "name":
+            raise TypeError(f"{name} takes 'name', which is the node's; call it something else")
+    if thread and (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
+        raise TypeError(f"{name} is async, and needs no thread")
+    namespace = {
+        "__doc__": function.__doc__,
+        "__module__": function.__module__,
+        "__qualname__": function.__qualname__,
+        "function": staticmethod(function),
+        "_signature": inspect.Signature(parameters),
+    }
+    make: Any = type(FunctionNode)
+    return make(name, (FunctionNode,), namespace, thread=thread, process=process)  # type: ignore[no-any-return]
+
+
+class FunctionNode(Node):
+    """The base of the classes that :func:`node` makes of functions."""
+
+    #: The function as it was written.
+    function: ClassVar[Callable[..., Any]]
+    #: All its arguments but the first.
+    _signature: ClassVar[Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = object.__new__(cls)
+        name = kwargs.pop("name", None)
+        try:
+            bound = cls._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{cls.__name__}(): {error}") from None
+        bound.apply_defaults()
+        params: dict[str, Any] = {}
+        self.__dict__["_params"] = params
+        for key, value in bound.arguments.items():
+            more = cls._signature.parameters[key].kind.name == "VAR_KEYWORD"
+            params.update(value if more else {key: value})
+        self.__dict__["name"] = name if name is not None else _default_name(cls)
+        return self
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(kwargs.get("name"))
+
+    def __getnewargs_ex__(self) -> Any:
+        return (), {**self.params, "name": self.name}
+
+    def process(self, value: Any) -> Any:
+        return type(self).function(value, **self.__dict__["_params"])
+
+    def _set_params(self, params: dict[str, Any]) -> None:
+        self.__dict__["_params"].update(params)
+        changes.mark = object()
 
 
 class BuiltinNode(Node):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from remotemedia import native
 from remotemedia.core import manifest as reader
-from remotemedia.core.engine import Run, described, drive
+from remotemedia.core.engine import Batch, Feed, Run, described, drive
 from remotemedia.core.node import (
     BuiltinNode,
     Node,
@@ -24,6 +24,7 @@ from remotemedia.core.node import (
     short_name,
 )
 from remotemedia.core.schema import did_you_mean, escaped
+from remotemedia.core.session import Backend, Opening
 from remotemedia.errors import (
     LibraryNotFoundError,
     ManifestError,
@@ -94,6 +95,7 @@ class Pipeline:
         #: By place the id and the type of nodes that come from a manifest, as it spells them.
         self._spelled: dict[int, tuple[str, str]] = {}
         self._connections: Optional[list[tuple[int, int]]] = None
+        self._queues: dict[tuple[int, int], dict[str, Any]] = {}
         self._turns = _Turns()
         self._ready: Optional[_Ready] = None
         #: What runs it natively, for as long as nothing was changed since this mark.
@@ -137,8 +139,12 @@ class Pipeline:
         ids = self.ids
         return tuple((ids[start], ids[end]) for start, end in self._edges())
 
-    def add_node(self, node: Node) -> Pipeline:
+    def add_node(self, node: Node, **options: Any) -> Pipeline:
         """Adds a node object.
+
+        Args:
+            node: the node.
+            options: how it is to be treated, see :meth:`Node.options`.
 
         Returns:
             The pipeline, so that calls can be chained.
@@ -163,12 +169,27 @@ class Pipeline:
                 node_type=node.node_type,
                 hint="make another node of this type",
             )
+        # Past a method or an attribute of this name that the node may have.
+        Node.options(node, **options)
         self._nodes.append(node)
         changes.mark = object()
         return self
 
-    def connect(self, source: Union[Node, str], target: Union[Node, str]) -> Pipeline:
+    def connect(
+        self,
+        source: Union[Node, str],
+        target: Union[Node, str],
+        queue: Optional[dict[str, Any]] = None,
+    ) -> Pipeline:
         """Connects two nodes, given as objects or by their ids.
+
+        Args:
+            source: what gives the values.
+            target: what takes them.
+            queue: how the connection's queue is made, where the engine has one: ``items``,
+                ``bytes`` and ``ms`` bound it, and ``policy`` says what happens when it is full:
+                ``"block"``, ``"drop_oldest"``, ``"drop_newest"`` or ``"error"``. The Python engine
+                has no queues, as it takes an item through all nodes before the next.
 
         Returns:
             The pipeline, so that calls can be chained.
@@ -178,6 +199,9 @@ class Pipeline:
                 together, such as a cycle, are found by :meth:`validate` and before a run.
         """
         edge = self._place(source), self._place(target)
+        if queue is not None:
+            # A copy, as it cannot be changed without a trace.
+            self._queues[edge] = dict(queue) if isinstance(queue, dict) else queue
         self._connections = [*(self._connections or ()), edge]
         changes.mark = object()
         return self
@@ -227,10 +251,18 @@ class Pipeline:
                 except ManifestError as problem:
                     problem.node, problem.node_type = node_id, node_type
                     problems.append(problem)
-            nodes.append({"id": node_id, "node_type": node_type, "params": params})
+            options = node.__dict__.get("_options", {})
+            nodes.append({"id": node_id, "node_type": node_type, "params": params, **options})
         if problems:
             raise reader.from_problems(problems)
-        connections = [{"from": start, "to": end} for start, end in self.connections]
+        connections = [
+            {
+                "from": start,
+                "to": end,
+                **({"queue": self._queues[edge]} if edge in self._queues else {}),
+            }
+            for (start, end), edge in zip(self.connections, self._edges())
+        ]
         return {
             "version": "v1",
             "metadata": dict(self._metadata),
@@ -282,7 +314,10 @@ class Pipeline:
                 problems.append(problem)
                 continue
             made.name = node.id.removesuffix(f"_{place}") or node.id
-            pipeline.add_node(made)
+            options = document["nodes"][place]
+            pipeline.add_node(
+                made, **{key: options[key] for key in reader.SETTINGS if key in options}
+            )
             pipeline._spelled[place] = node.id, node.node_type
         if problems:
             raise reader.from_problems(problems)
@@ -291,6 +326,11 @@ class Pipeline:
             (ids.index(edge["from"]), ids.index(edge["to"]))
             for edge in document.get("connections", ())
         ]
+        pipeline._queues = {
+            edge: connection["queue"]
+            for edge, connection in zip(pipeline._connections, document.get("connections", ()))
+            if "queue" in connection
+        }
         return pipeline
 
     def validate(self) -> None:
@@ -342,7 +382,7 @@ class Pipeline:
             items, timeout = normalise_input(input_data), normalise_timeout(timeout)
             ready = self._prepare()
             if not self._native(ready, use_rust):
-                run = ready.run(items, timeout, loop=True)
+                run = ready.run(Batch(ready.plan(), items), timeout, loop=True)
                 return await (self._turns.work(run) if ready.users else run.execute())
             prepared, input_data = self._remember(ready), items
         done = prepared.start(input_data, timeout, 0 if prepared.heavy else self.inline_us)
@@ -360,8 +400,58 @@ class Pipeline:
         ready = self._prepare()
         if self._native(ready, use_rust):
             return self._remember(ready).run(items, timeout)
-        run = ready.run(items, timeout)
+        run = ready.run(Batch(ready.plan(), items), timeout)
         return drive(self._turns.work(run) if ready.users else run.execute())
+
+    def open(
+        self,
+        *,
+        use_rust: bool = True,
+        window: int = 64,
+        timeout: Optional[float] = None,
+        stall: Optional[float] = 5.0,
+    ) -> Opening:
+        """Opens a session, in which items are pushed and outputs pulled while the pipeline runs::
+
+            with pipeline.open() as run:
+                run.push(1)
+                run.end()
+                for output in run:
+                    print(output.value)
+
+        With ``async with`` it is the same for asyncio: ``await run.send(1)``, ``async for``. The
+        nodes are initialized when the block begins; when it is left, a run that has not ended is
+        cancelled. For now sessions run in the Python engine.
+
+        Args:
+            use_rust: as for :meth:`run`.
+            window: how many items may be inside at once: pushed, and not yet processed or with
+                outputs that have not been pulled. While it is full, ``push`` waits.
+            timeout: the time for all of it, in seconds.
+            stall: after how many seconds without progress a session in which somebody waits says
+                in the log what it waits for, once; None is never.
+
+        Raises:
+            ManifestError: as for :meth:`run`.
+        """
+        if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+            raise ValueError(f"window is a number of items from 1, not {window!r}")
+        timeout, stall = normalise_timeout(timeout), normalise_timeout(stall)
+        ready = self._prepare()
+        if self._native(ready, use_rust):
+            ready.refuse_media()
+            self._tell("sessions do so for now")
+        plan = ready.plan()
+
+        def start(loop: bool) -> Backend:
+            from remotemedia.core.stream import Stream
+
+            stream = Stream(plan, window)
+            run = ready.run(stream, timeout, loop)
+            stream.begin(run, self._turns.work(run) if ready.users else run.execute())
+            return stream
+
+        return Opening(start, stall)
 
     def _prepare(self) -> _Ready:
         """What a run needs, made anew if anything has changed."""
@@ -369,6 +459,12 @@ class Pipeline:
         state = (
             len(self._nodes),
             self._connections,
+            repr(self._queues) if self._queues else None,
+            [
+                repr(node.__dict__["_options"])
+                for node in self._nodes
+                if "_options" in node.__dict__
+            ],
             [
                 (node.name, repr(dict(node.params)) if is_builtin(node) else None)
                 for node in self._nodes
@@ -391,15 +487,8 @@ class Pipeline:
         """Whether the native library is to run it. Says so if it is not, though it was asked to."""
         if ready.users:
             ready.refuse_media()
-            if use_rust and not self._told:
-                self._told = True
-                warnings.warn(
-                    f"the pipeline {self.name!r} runs in the Python engine, as the nodes "
-                    f"{_listed(ready.users)} are written in Python; "
-                    "pass use_rust=False to silence this",
-                    EngineWarning,
-                    stacklevel=3,
-                )
+            if use_rust:
+                self._tell(f"the nodes {_listed(ready.users)} are written in Python", depth=4)
             return False
         if use_rust and native.is_available():
             return True
@@ -410,6 +499,17 @@ class Pipeline:
         else:
             _tell_missing()
         return False
+
+    def _tell(self, why: str, depth: int = 3) -> None:
+        """Warns that the Python engine runs it, once."""
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"the pipeline {self.name!r} runs in the Python engine, as {why}; "
+                "pass use_rust=False to silence this",
+                EngineWarning,
+                stacklevel=depth,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_turns": None, "_ready": None, "_quick": (None, None)}
@@ -477,14 +577,14 @@ class _Ready:
                 self._plan = reader.read(self._text(), types)[1]
         return self._plan
 
-    def run(self, items: Any, timeout: Optional[float], loop: bool = False) -> Run:
+    def run(self, feed: Feed, timeout: Optional[float], loop: bool = False) -> Run:
         """A run in the Python engine: with a fresh object for every built-in node."""
         plan = self.plan()
         nodes = [
             type(node)(**planned.params) if is_builtin(node) else node
             for node, planned in zip(self.nodes, plan.nodes)
         ]
-        return Run(plan, nodes, items, timeout, loop)
+        return Run(plan, nodes, feed, timeout, loop)
 
 
 #: The runs with users' nodes that this code is part of: a node may not run its own pipeline.
@@ -507,6 +607,9 @@ class _Turns:
         own: list[_Work] = []
         work: Any = self._in_turn(run, own)
         own.append(work)
+        if not isinstance(run.feed, Batch):
+            # Within the block of a session another run would wait for its end.
+            _go_into(work)
         return own[0]
 
     async def _in_turn(self, run: Run, own: list[_Work]) -> Result:
@@ -527,6 +630,8 @@ class _Turns:
                     raise _busy()
                 if run.time_left() == 0:
                     raise _waited()
+                if run.cancelled:
+                    raise run.cancellation()
                 if run.loop:
                     from asyncio import sleep
 
@@ -535,9 +640,14 @@ class _Turns:
                     time.sleep(pause)  # noqa: ASYNC251  there is no loop
                 pause = min(pause * 1.1 + 1e-5, 0.01)
             self._begun.pop(other, None)
-        around = [other for other in _around.get() if other.cr_frame is not None]
-        _around.set((*around, work))
+        _go_into(work)
         return await run.execute()
+
+
+def _go_into(work: _Work) -> None:
+    """From here on this code is part of a run."""
+    around = [other for other in _around.get() if other.cr_frame is not None and other != work]
+    _around.set((*around, work))
 
 
 def _busy() -> RemoteMediaError:

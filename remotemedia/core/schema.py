@@ -11,7 +11,17 @@ from typing import Any, Optional
 
 from remotemedia.errors import ManifestError
 
-__all__ = ["Problems", "as_json", "check", "closest", "did_you_mean", "escaped", "shorten"]
+__all__ = [
+    "Problems",
+    "as_json",
+    "check",
+    "check_value",
+    "closest",
+    "did_you_mean",
+    "escaped",
+    "expectation",
+    "shorten",
+]
 
 _Schema = Mapping[str, Any]
 
@@ -136,21 +146,23 @@ def check(schema: _Schema, params: Mapping[str, Any], pointer: str, problems: Pr
     for key, value in params.items():
         at = f"{pointer}/{escaped(key)}"
         if key in properties:
-            _check_value(properties[key], value, at, key, problems)
+            check_value(properties[key], value, at, key, problems)
         else:
             hint = problems.did_you_mean(key, properties, "this node has no parameters")
             problems.append(ManifestError(f'there is no parameter "{key}"', pointer=at, hint=hint))
     for name in schema.get("required", ()):
         if name not in params:
-            hint = f'add "{name}": {_expectation(properties[name])}'
+            hint = f'add "{name}": {expectation(properties[name])}'
             problems.append(
                 ManifestError(f'the parameter "{name}" is missing', pointer=pointer, hint=hint)
             )
 
 
-def _check_value(schema: _Schema, value: Any, at: str, name: str, problems: Problems) -> None:
+def check_value(schema: _Schema, value: Any, at: str, name: str, problems: Problems) -> None:
+    """Checks one value; adds every problem to ``problems``."""
+
     def fail(message: str, hint: Optional[str] = None) -> None:
-        hint = hint or f"{name}: {_expectation(schema)}"
+        hint = hint or f"{name}: {expectation(schema)}"
         problems.append(ManifestError(message, pointer=at, hint=hint))
 
     choices = _choices(schema)
@@ -173,7 +185,7 @@ def _check_value(schema: _Schema, value: Any, at: str, name: str, problems: Prob
             fail(f'"{name}" has too few entries: {len(value)}')
         if "items" in schema:
             for index, item in enumerate(value):
-                _check_value(schema["items"], item, f"{at}/{index}", name, problems)
+                check_value(schema["items"], item, f"{at}/{index}", name, problems)
 
 
 def _in_range(schema: _Schema, number: Any) -> bool:
@@ -215,6 +227,7 @@ def _is_type(name: str, value: Any) -> bool:
 
 
 def _brief(value: Any) -> str:
+    """A JSON value in at most 60 letters."""
     return shorten(as_json(value), 60)
 
 
@@ -229,7 +242,7 @@ _WORDS = {
 }
 
 
-def _expectation(schema: _Schema) -> str:
+def expectation(schema: _Schema) -> str:
     """What a value must be, in words: "an integer from 1 to 100"."""
     choices = _choices(schema)
     if choices is not None:
@@ -250,7 +263,7 @@ def _expectation(schema: _Schema) -> str:
     elif most is not None:
         words += f" {most}" if most.startswith("below") else f" of at most {most}"
     if "items" in schema:
-        words += f", each {_expectation(schema['items'])}"
+        words += f", each {expectation(schema['items'])}"
     if schema.get("minItems", 0) >= 1:
         words += ", not empty"
     if schema.get("minLength", 0) >= 1:

@@ -1,0 +1,491 @@
+"""Sessions: pipelines that run while items come and outputs go.
+
+A session is the same whichever engine runs it; that is its :class:`Backend`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Callable, Literal, NamedTuple, Optional, Protocol
+
+from remotemedia.errors import RemoteMediaError, RunEndedError, RunTimeoutError
+from remotemedia.inputs import normalise_timeout
+from remotemedia.log import logger
+
+__all__ = ["AsyncSession", "Backend", "Opening", "Output", "Session", "Want"]
+
+#: What somebody waits for: room for an item, an output, or the nodes to be initialized.
+Want = Literal["room", "output", "begin"]
+
+
+class Output(NamedTuple):
+    """One output of a session."""
+
+    value: Any
+    #: Id of the sink that gave it.
+    node: str
+    #: Number of the item that it comes from; None for what was flushed at the end of input.
+    item: Optional[int]
+    #: Presentation time of the value in seconds, if it has one.
+    pts: Optional[float]
+
+
+class Backend(Protocol):
+    """The engine's side of a session.
+
+    Times are those of ``time.perf_counter()``, or None for as long as it takes. Nothing here is
+    taken twice or lost by waiting: :meth:`work` and :meth:`ready` only wait.
+    """
+
+    #: ``"native"`` or ``"python"``.
+    engine: str
+
+    def try_push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
+        """Takes an item, and hands back its number; None if the window is full."""
+        ...
+
+    def end(self) -> None:
+        """There is no more input."""
+        ...
+
+    def try_pull(self, most: int) -> list[Output]:
+        """The outputs that are there; raises the run's error when those before it are gone."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over and its outputs are gone."""
+        ...
+
+    def work(self, want: Want, until: Optional[float]) -> bool:
+        """Works, or waits for others who work, until there is what is wanted, or the run is over.
+        False when the time is over."""
+        ...
+
+    async def ready(self, want: Want, until: Optional[float]) -> bool:
+        """The same in an event loop, where the run works by itself."""
+        ...
+
+    def turn(self) -> None:
+        """Works as far as it goes without waiting."""
+        ...
+
+    def cancel(self) -> None:
+        """Ends the run, from any thread."""
+        ...
+
+    def interrupt(self) -> None:
+        """Discards what is in flight, from any thread."""
+        ...
+
+    def set(self, node: str, params: dict[str, Any]) -> None:
+        """Changes parameters of a node, before the next item that is pushed."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """Counts and times."""
+        ...
+
+    def diagnose(self) -> dict[str, Any]:
+        """What is in work, and who waits for what, see :meth:`Session.diagnose`."""
+        ...
+
+    @property
+    def progress(self) -> object:
+        """Something that changes whenever the run gets on."""
+        ...
+
+    def close(self) -> None:
+        """Ends the run, waits until everything is cleaned up and releases all."""
+        ...
+
+    async def aclose(self) -> None:
+        """The same in an event loop."""
+        ...
+
+    def abandon(self) -> None:
+        """The same when the session is collected; without waiting for the caller's event loop."""
+
+
+class _Base:
+    """What both kinds of session have."""
+
+    def __init__(self, backend: Backend, stall: Optional[float]) -> None:
+        self._process = os.getpid()
+        self._own = backend
+        self._stall = stall
+
+    @property
+    def _backend(self) -> Backend:
+        if self._is_inherited():
+            raise RemoteMediaError(
+                "the session belongs to the process that opened it, which forked this one",
+                code="RM_E_FORKED",
+                hint="open another one in this process",
+            )
+        return self._own
+
+    def _is_inherited(self) -> bool:
+        """Whether this is a forked child, in which nothing of the session is to be touched: its
+        thread may be missing, and its nodes are the parent's."""
+        return os.getpid() != self._process
+
+    @property
+    def engine(self) -> str:
+        """Which engine runs it: ``"native"`` or ``"python"``."""
+        return self._backend.engine
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Counts and times so far, as :attr:`Result.metrics` has them."""
+        return self._backend.report()
+
+    def end(self) -> None:
+        """Says that there is no more input: the nodes are flushed, and the outputs come to an
+        end. Calling it again does nothing."""
+        self._backend.end()
+
+    def cancel(self) -> None:
+        """Ends the run, from any thread. Whoever waits for it gets a ``RunCancelledError``, and
+        outputs that were not pulled are gone."""
+        self._backend.cancel()
+
+    def interrupt(self) -> None:
+        """Discards what is in flight, from any thread: items that were pushed, the one in work and
+        outputs that were not pulled. The session goes on. A node that waits is cancelled; nodes
+        keep their state, and those that have a method ``interrupt`` are told by it."""
+        self._backend.interrupt()
+
+    def set(self, node: str, **params: Any) -> None:
+        """Changes parameters of a node, before the next item that is pushed.
+
+        A built-in node is replaced by a fresh one with these parameters, and loses its state. A
+        node of yours gets them as attributes.
+
+        Raises:
+            ManifestError: if there is no such node, or it cannot have such parameters.
+        """
+        self._backend.set(node, params)
+
+    def diagnose(self) -> dict[str, Any]:
+        """What the session is doing: ``node`` (the one in work, or None), its ``method``, ``item``
+        and ``seconds``; how many items are ``queued`` and ``inside`` the ``window``, and how many
+        ``outputs`` have not been pulled; who is ``waiting``; what ``joins`` hold, by node and
+        connection; whether the input has ``ended`` and the run is ``over``; and all that in
+        ``words``."""
+        return self._backend.diagnose()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_own") and not self._is_inherited():
+            self._own.abandon()
+
+
+class _Wait:
+    """A wait that warns once if nothing moves."""
+
+    def __init__(self, session: _Base, what: str, timeout: Any) -> None:
+        self.what = what
+        self.backend = session._backend
+        self.session = session
+        timeout = normalise_timeout(timeout)
+        self.until = None if timeout is None else perf_counter() + timeout
+        self.stall = session._stall
+        self.checked: Optional[float] = None
+        self.progress: Any = None
+
+    def limit(self) -> Optional[float]:
+        """Until when to wait before looking up."""
+        if self.stall is None:
+            return self.until
+        if self.checked is None:
+            self.checked = perf_counter()
+            self.progress = self.backend.progress
+        limit = self.checked + self.stall
+        return limit if self.until is None else min(limit, self.until)
+
+    def look_up(self) -> None:
+        """The time for waiting was over."""
+        if self.until is not None and perf_counter() >= self.until:
+            raise RunTimeoutError(
+                f"the time was over before there was {self.what}",
+                hint="allow more time; nothing is lost",
+            )
+        self.checked = perf_counter()
+        before, self.progress = self.progress, self.backend.progress
+        if before == self.progress and self.session._stall is not None:
+            words = self.backend.diagnose()["words"]
+            logger().warning("a session has not moved for %g s: %s", self.stall, words)
+            # Once.
+            self.session._stall = None
+        self.stall = self.session._stall
+
+
+class Session(_Base):
+    """A pipeline that runs while you push items and pull outputs. See :meth:`Pipeline.open`.
+
+    Several threads may use it at once.
+    """
+
+    def end(self) -> None:
+        super().end()
+        self._backend.turn()
+
+    def push(self, value: Any, timeout: Optional[float] = None, node: Optional[str] = None) -> int:
+        """Puts in an item; waits while the window is full.
+
+        Args:
+            value: the item, which goes to every source node.
+            timeout: how long to wait for room, in seconds.
+            node: id of the only source node that is to get it.
+
+        Returns:
+            The item's number, counted from 0: the ``item`` of the outputs that come from it.
+
+        Raises:
+            MarshalError: if it is no value that can cross to the native library.
+            RunTimeoutError: there was no room in time, and the item is not in.
+            RunEndedError: after :meth:`end`, and when the session is closed.
+            RemoteMediaError: what ended the run.
+        """
+        wait = _Wait(self, "room for the item", timeout)
+        while True:
+            item = self._backend.try_push(value, node)
+            if item is not None:
+                self._backend.turn()
+                return item
+            if not self._backend.work("room", wait.limit()):
+                wait.look_up()
+
+    def push_many(self, items: Iterable[Any]) -> int:
+        """Puts in one item after the other, and says how many they were."""
+        count = 0
+        for item in items:
+            self.push(item)
+            count += 1
+        return count
+
+    def try_push(self, value: Any, node: Optional[str] = None) -> bool:
+        """Puts in an item if there is room at once; whether there was."""
+        self._backend.turn()
+        if self._backend.try_push(value, node) is None:
+            return False
+        self._backend.turn()
+        return True
+
+    def pull(self, timeout: Optional[float] = None) -> Output:
+        """Takes the next output, and waits for it.
+
+        Raises:
+            RunTimeoutError: there was none in this time (seconds).
+            RunEndedError: the outputs have come to an end, or the session is closed.
+            RemoteMediaError: what ended the run, after the outputs that came before it.
+        """
+        wait = _Wait(self, "an output", timeout)
+        while True:
+            outputs = self._backend.try_pull(1)
+            if outputs:
+                return outputs[0]
+            if self._backend.ended:
+                raise _at_end()
+            if not self._backend.work("output", wait.limit()):
+                wait.look_up()
+
+    def pull_many(self, max_items: int = 64, timeout: Optional[float] = None) -> list[Output]:
+        """Takes all outputs that are there, up to ``max_items``, and waits for the first.
+
+        Returns an empty list when the time (seconds) is over or the outputs have come to an end.
+        """
+        wait = _Wait(self, "an output", timeout)
+        while True:
+            outputs = self._backend.try_pull(max_items)
+            if outputs or self._backend.ended:
+                return outputs
+            if not self._backend.work("output", wait.limit()):
+                try:
+                    wait.look_up()
+                except RunTimeoutError:
+                    return []
+
+    def try_pull(self) -> Optional[Output]:
+        """Takes the next output if there is one at once.
+
+        Raises:
+            RunEndedError: the outputs have come to an end.
+        """
+        for _ in range(2):
+            outputs = self._backend.try_pull(1)
+            if outputs:
+                return outputs[0]
+            if self._backend.ended:
+                raise _at_end()
+            self._backend.turn()
+        return None
+
+    def close(self) -> None:
+        """Cancels the run if it has not ended, and releases all. Calling it again does nothing; nor
+        does calling it in a forked child."""
+        if not self._is_inherited():
+            self._own.close()
+
+    def __iter__(self) -> Session:
+        return self
+
+    def __next__(self) -> Output:
+        try:
+            return self.pull()
+        except RunEndedError:
+            raise StopIteration from None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncSession(_Base):
+    """The same for asyncio: the run is a task of the event loop. See :meth:`Pipeline.open`.
+
+    Cancelling one who waits in :meth:`send` or :meth:`recv` loses nothing.
+    """
+
+    async def send(
+        self, value: Any, timeout: Optional[float] = None, node: Optional[str] = None
+    ) -> int:
+        """Puts in an item, as :meth:`Session.push`."""
+        wait = _Wait(self, "room for the item", timeout)
+        while True:
+            item = self._backend.try_push(value, node)
+            if item is not None:
+                return item
+            if not await self._backend.ready("room", wait.limit()):
+                wait.look_up()
+
+    async def send_many(self, items: Iterable[Any]) -> int:
+        """Puts in one item after the other, and says how many they were."""
+        count = 0
+        for item in items:
+            await self.send(item)
+            count += 1
+        return count
+
+    def try_send(self, value: Any, node: Optional[str] = None) -> bool:
+        """Puts in an item if there is room at once; whether there was."""
+        return self._backend.try_push(value, node) is not None
+
+    async def recv(self, timeout: Optional[float] = None) -> Output:
+        """Takes the next output, as :meth:`Session.pull`."""
+        wait = _Wait(self, "an output", timeout)
+        while True:
+            outputs = self._backend.try_pull(1)
+            if outputs:
+                return outputs[0]
+            if self._backend.ended:
+                raise _at_end()
+            if not await self._backend.ready("output", wait.limit()):
+                wait.look_up()
+
+    async def recv_many(self, max_items: int = 64, timeout: Optional[float] = None) -> list[Output]:
+        """Takes all outputs that are there, as :meth:`Session.pull_many`."""
+        wait = _Wait(self, "an output", timeout)
+        while True:
+            outputs = self._backend.try_pull(max_items)
+            if outputs or self._backend.ended:
+                return outputs
+            if not await self._backend.ready("output", wait.limit()):
+                try:
+                    wait.look_up()
+                except RunTimeoutError:
+                    return []
+
+    def try_recv(self) -> Optional[Output]:
+        """Takes the next output if there is one at once, as :meth:`Session.try_pull`."""
+        outputs = self._backend.try_pull(1)
+        if not outputs and self._backend.ended:
+            raise _at_end()
+        return outputs[0] if outputs else None
+
+    async def aclose(self) -> None:
+        """Cancels the run if it has not ended, and waits until everything is released."""
+        if not self._is_inherited():
+            await self._own.aclose()
+
+    def __aiter__(self) -> AsyncSession:
+        return self
+
+    async def __anext__(self) -> Output:
+        try:
+            return await self.recv()
+        except RunEndedError:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> AsyncSession:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class Opening:
+    """What :meth:`Pipeline.open` hands back: ``with`` makes a :class:`Session` of it, and
+    ``async with`` an :class:`AsyncSession`; once.
+
+    When the block begins the nodes are initialized.
+    """
+
+    def __init__(self, start: Callable[[bool], Backend], stall: Optional[float]) -> None:
+        self._start: Optional[Callable[[bool], Backend]] = start
+        self._stall = stall
+        self._session: Optional[Session] = None
+        self._async_session: Optional[AsyncSession] = None
+
+    def _begin(self, loop: bool) -> Backend:
+        start, self._start = self._start, None
+        if start is None:
+            raise RunEndedError("this session was open already", hint="call open() again")
+        return start(loop)
+
+    def __enter__(self) -> Session:
+        session = self._session = Session(self._begin(loop=False), self._stall)
+        try:
+            session._backend.work("begin", None)
+            session._backend.try_pull(0)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    async def __aenter__(self) -> AsyncSession:
+        session = self._async_session = AsyncSession(self._begin(loop=True), self._stall)
+        try:
+            await session._backend.ready("begin", None)
+            session._backend.try_pull(0)
+        except BaseException:
+            await session.aclose()
+            raise
+        return session
+
+    async def __aexit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        if self._async_session is not None:
+            await self._async_session.aclose()
+
+
+def _at_end() -> RunEndedError:
+    return RunEndedError("the outputs have come to an end")
