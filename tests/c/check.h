@@ -123,6 +123,29 @@ static inline void count_handles(char *text, size_t size) {
 
 #define RUN(test) run_test(#test, test)
 
+/* Returns once another thread waits for the run. */
+static inline void until_busy(rm_run *run) {
+    for (rm_status status = RM_OK; status != RM_E_BUSY; pause_ms(1)) {
+        rm_data *result = (rm_data *)&result;
+        status = rm_run_wait(run, 0, &result, NULL, NULL);
+        CHECK((status == RM_AGAIN || status == RM_E_BUSY) && result == NULL);
+    }
+}
+
+static inline void *wait_until_cancelled(void *run) {
+    rm_error *error = NULL;
+    rm_data *result = NULL, *report = NULL;
+    rm_status status = RM_E_BUSY;
+    while (status == RM_E_BUSY) { /* while the other looks whether this one waits */
+        rm_error_free(error);
+        result = (rm_data *)&result, report = (rm_data *)&report;
+        status = rm_run_wait(run, -1, &result, &report, &error);
+    }
+    FAILS_WITH(RM_E_CANCELLED, "\"node\":\"n\"", status);
+    CHECK(result == NULL && report == NULL);
+    return NULL;
+}
+
 static inline void run_test(const char *name, void (*test)(void)) {
     static char before[300];
     char after[300];

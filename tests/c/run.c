@@ -21,24 +21,6 @@ static rm_data *report_of(rm_run *run) {
     return report;
 }
 
-/* Returns once another thread waits for the run. */
-static void until_busy(rm_run *run) {
-    for (rm_status status = RM_OK; status != RM_E_BUSY; pause_ms(1)) {
-        rm_data *report = (rm_data *)&report;
-        status = rm_run_report(run, &report, NULL);
-        CHECK(status == RM_OK || (status == RM_E_BUSY && report == NULL));
-        rm_data_free(report);
-    }
-}
-
-static void *wait_until_cancelled(void *run) {
-    rm_error *error = NULL;
-    rm_data *result = (rm_data *)&result, *report = (rm_data *)&report;
-    FAILS_WITH(RM_E_CANCELLED, "\"node\":\"n\"", rm_run_wait(run, -1, &result, &report, &error));
-    CHECK(result == NULL && report == NULL);
-    return NULL;
-}
-
 static void null_is_refused_and_outs_are_null(void) {
     rm_pipeline *pipeline = one_node(NULL, "PassThrough", "{}");
     rm_run *run = (rm_run *)&run;

@@ -135,9 +135,10 @@ pub type Notify = Arc<dyn Fn() + Send + Sync>;
 /// fail, the error is that of the first item, and there of the node that is first in the order of
 /// the plan. So neither depends on timing.
 ///
-/// Dropped before its end, it is cancelled; its nodes are cleaned up as soon as those in work are
-/// done with their values. Nodes of the host's that are initialized are then the host's to clean
-/// up, since nobody is left to hand it the task.
+/// Dropped before its end, it is cancelled; this waits until the nodes in work are done with their
+/// values and all are cleaned up, so that nobody uses the memory of the input any more. Nodes of
+/// the host's that are initialized are then the host's to clean up, since nobody is left to hand it
+/// the task.
 ///
 /// A batch of nodes that compute one after the other takes a straight way ([`crate::batch`]), with
 /// the same results.
@@ -777,12 +778,8 @@ impl Drop for Staged {
         }
         shared.control.set_cancelled();
         state.told = true;
-        if shared.pool.is_none() {
-            shared.settle(state);
-            shared.work(None, Want(0));
-        } else {
-            shared.settle(state);
-        }
+        shared.settle(state);
+        shared.wait(Want::END, None);
     }
 }
 
