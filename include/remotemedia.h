@@ -49,6 +49,8 @@
 #define RM_OK 0
 /* Not yet, or nothing there: call again. */
 #define RM_AGAIN 1
+/* There is nothing more to come. */
+#define RM_END 2
 /* An argument is NULL, out of range or of the wrong kind. */
 #define RM_E_ARGUMENT -1
 /* Text is not UTF-8. */
@@ -117,7 +119,7 @@
 #define RM_DETACH 1
 /* Flag of what a call gave: there may be objects with the key "$rm" in the text. */
 #define RM_ESCAPED 2
-/* Flag of what a call gave: it lies in the memory of the call's run. */
+/* Flag of what a call gave: it lies in the memory of the call's run, or of what is held. */
 #define RM_HELD 8
 /*
  Flag of what a call gave, with RM_DETACH: the outputs are tensors, the same ones as the parts of
@@ -176,8 +178,8 @@ typedef struct rm_error rm_error;
  Ownership: yours from rm_pipeline_new; free it, also while runs of it are going on. Immutable:
  any thread may run it, several at once.
 
- Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_call_run, rm_pipeline_report,
- rm_run_start, rm_pipeline_free.
+ Functions: rm_pipeline_new, rm_pipeline_new_hosted, rm_pipeline_info, rm_pipeline_run, rm_call_run,
+ rm_pipeline_report, rm_run_start, rm_run_open, rm_pipeline_free.
  */
 typedef struct rm_pipeline rm_pipeline;
 
@@ -197,11 +199,15 @@ typedef struct rm_queue rm_queue;
  A pipeline in motion, for hosts that want to look up now and then: for signals, for a progress
  bar, for a button that says stop. rm_pipeline_run is this in one call.
 
- The thread that waits for a run does its work; between waits a run stands still. Ownership:
- yours from rm_run_start; free it at any time, which ends it. Threads: any; one may wait while
- others cancel.
+ A run of rm_run_start has its whole input; one of rm_run_open is fed piece by piece. The thread
+ that waits for a run, pushes or pulls does its work; between that it stands still. Only where
+ there are several nodes one of which is heavy, and where one waits, do those work on threads of
+ the library's. Ownership: yours; free it at any time, which ends it. Threads: any, at the same
+ time.
 
- Functions: rm_run_start, rm_call_run, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_free.
+ Functions: rm_run_start, rm_call_run, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_open,
+ rm_run_push, rm_run_end, rm_run_pull, rm_call_exchange, rm_run_fd, rm_run_interrupt, rm_run_set,
+ rm_run_diagnose, rm_run_free.
  */
 typedef struct rm_run rm_run;
 
@@ -360,7 +366,7 @@ typedef struct DLManagedTensorVersioned {
  Ownership: the struct is yours, and the pipeline in it stays yours. rm_call_clear frees what a
  call has left in it.
 
- Functions: rm_call_run, rm_call_clear.
+ Functions: rm_call_run, rm_call_exchange, rm_call_clear.
  */
 typedef struct rm_call {
   /* In: sizeof(rm_call) of the side that made the struct. */
@@ -403,6 +409,18 @@ typedef struct rm_call {
   struct rm_run *run;
   /* Out: what went wrong. Yours. */
   struct rm_error *error;
+  /* In, for rm_call_exchange like all that follows: a run that was opened; it stays yours. */
+  struct rm_run *session;
+  /* In: what to wait for, RM_WANT_* or 0. */
+  uint32_t want;
+  /* In: how many outputs to take. */
+  uint32_t most;
+  /* In: how many tasks to take. */
+  uint32_t most_tasks;
+  /* Out: how many of the items went in. */
+  uint32_t accepted;
+  /* Out: what the text and the parts belong to, if they are not in `buffer`. Yours. */
+  struct rm_data *held;
 } rm_call;
 
 /*
@@ -579,6 +597,20 @@ rm_status rm_pipeline_new(struct rm_runtime *runtime,
                           struct rm_error **error);
 
 /*
+ The same for a manifest that may also name node types which the host implements: a JSON array of
+ their names in `types_json`. They take any parameters; one that has the name of a type of the
+ library's takes its place. What their nodes have to do comes as tasks, see rm_call_exchange.
+ Such a manifest is not remembered.
+ */
+rm_status rm_pipeline_new_hosted(struct rm_runtime *runtime,
+                                 const char *manifest_json,
+                                 size_t len,
+                                 const char *types_json,
+                                 size_t types_len,
+                                 struct rm_pipeline **out,
+                                 struct rm_error **error);
+
+/*
  What a pipeline consists of, in the order of the manifest:
  `{"name", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}`. A heavy node may take
  more than about 100 microseconds for a value.
@@ -659,7 +691,7 @@ void rm_run_cancel(struct rm_run *run);
 
 /*
  Gives a run back and, unless it is over, ends it; its nodes are cleaned up. Who is waiting for
- it gets RM_E_CANCELLED.
+ it gets RM_E_CANCELLED. Waits until the nodes in work are done with their values.
  */
 void rm_run_free(struct rm_run *run);
 
@@ -678,7 +710,7 @@ void rm_run_free(struct rm_run *run);
  */
 rm_status rm_call_run(struct rm_call *call, const char *text, size_t len);
 
-/* Frees the run and the error that a call has left in the struct, and sets the fields to NULL. */
+/* Frees the run, the error and what is held, that a call has left in the struct, and sets the fields to NULL. */
 void rm_call_clear(struct rm_call *call);
 
 /*

@@ -6,6 +6,8 @@
 
 #define RM_AGAIN 1
 
+#define RM_END 2
+
 #define RM_E_ARGUMENT -1
 
 #define RM_E_UTF8 -2
@@ -167,6 +169,12 @@ typedef struct rm_call {
   const struct rm_view *given_parts;
   struct rm_run *run;
   struct rm_error *error;
+  struct rm_run *session;
+  uint32_t want;
+  uint32_t most;
+  uint32_t most_tasks;
+  uint32_t accepted;
+  struct rm_data *held;
 } rm_call;
 
 typedef struct rm_event {
@@ -232,6 +240,14 @@ rm_status rm_pipeline_new(struct rm_runtime *runtime,
                           size_t len,
                           struct rm_pipeline **out,
                           struct rm_error **error);
+
+rm_status rm_pipeline_new_hosted(struct rm_runtime *runtime,
+                                 const char *manifest_json,
+                                 size_t len,
+                                 const char *types_json,
+                                 size_t types_len,
+                                 struct rm_pipeline **out,
+                                 struct rm_error **error);
 
 rm_status rm_pipeline_info(const struct rm_pipeline *pipeline,
                            struct rm_data **out,

@@ -16,6 +16,8 @@ pub type rm_status = i32;
 pub const RM_OK: i32 = 0;
 /// Not yet, or nothing there: call again.
 pub const RM_AGAIN: i32 = 1;
+/// There is nothing more to come.
+pub const RM_END: i32 = 2;
 /// An argument is NULL, out of range or of the wrong kind.
 pub const RM_E_ARGUMENT: i32 = -1;
 /// Text is not UTF-8.

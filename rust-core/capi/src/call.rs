@@ -28,7 +28,7 @@ pub const RM_MARSHAL_PLAIN: u32 = 17;
 pub const RM_DETACH: u32 = 1;
 /// Flag of what a call gave: there may be objects with the key "$rm" in the text.
 pub const RM_ESCAPED: u32 = 2;
-/// Flag of what a call gave: it lies in the memory of the call's run.
+/// Flag of what a call gave: it lies in the memory of the call's run, or of what is held.
 pub const RM_HELD: u32 = 8;
 /// Flag of what a call gave, with RM_DETACH: the outputs are tensors, the same ones as the parts of
 /// the input, in the same order, with the same memory; in the text None stands for them.
@@ -42,7 +42,7 @@ pub const RM_UNCHANGED: u32 = 4;
 /// Ownership: the struct is yours, and the pipeline in it stays yours. rm_call_clear frees what a
 /// call has left in it.
 ///
-/// Functions: rm_call_run, rm_call_clear.
+/// Functions: rm_call_run, rm_call_exchange, rm_call_clear.
 #[repr(C)]
 pub struct rm_call {
     /// In: sizeof(rm_call) of the side that made the struct.
@@ -81,6 +81,18 @@ pub struct rm_call {
     pub run: *mut rm_run,
     /// Out: what went wrong. Yours.
     pub error: *mut rm_error,
+    /// In, for rm_call_exchange like all that follows: a run that was opened; it stays yours.
+    pub session: *mut rm_run,
+    /// In: what to wait for, RM_WANT_* or 0.
+    pub want: u32,
+    /// In: how many outputs to take.
+    pub most: u32,
+    /// In: how many tasks to take.
+    pub most_tasks: u32,
+    /// Out: how many of the items went in.
+    pub accepted: u32,
+    /// Out: what the text and the parts belong to, if they are not in `buffer`. Yours.
+    pub held: *mut rm_data,
 }
 
 /// rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are.
@@ -149,7 +161,7 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
     })
 }
 
-/// Frees the run and the error that a call has left in the struct, and sets the fields to NULL.
+/// Frees the run, the error and what is held, that a call has left in the struct, and sets the fields to NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_call_clear(call: *mut rm_call) {
     if !call.is_null() && call.is_aligned() {
@@ -157,6 +169,7 @@ pub extern "C" fn rm_call_clear(call: *mut rm_call) {
         unsafe {
             crate::run::rm_run_free(replace(&raw mut (*call).run, null_mut()));
             release(replace(&raw mut (*call).error, null_mut()));
+            release(replace(&raw mut (*call).held, null_mut()));
         }
     }
 }
@@ -241,6 +254,32 @@ unsafe impl Send for Output {}
 unsafe impl Sync for Output {}
 
 impl Output {
+    /// A text of kind RM_MARSHAL.
+    pub(crate) fn marshalled(value: Value) -> Result<Self> {
+        Output::new(value, RM_MARSHAL, None, &Given { views: null(), count: 0 })
+    }
+
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text[..self.len]
+    }
+
+    /// Puts it where the caller finds it: in the room, if it fits and has no parts.
+    pub(crate) fn put(self, call: &mut rm_call) {
+        let room = if call.buffer.is_null() { 0 } else { call.buffer_len };
+        (call.given, call.len) = (self.flags, self.len);
+        if self.views.is_empty() && self.len <= room {
+            // SAFETY: the buffer has that much room, and is the caller's alone.
+            unsafe { call.buffer.cast::<u8>().copy_from(self.text.as_ptr(), self.len) };
+            call.text = call.buffer;
+            return;
+        }
+        call.given |= RM_HELD;
+        call.text = self.text.as_ptr().cast();
+        (call.given_parts, call.given_count) = (self.views.as_ptr(), self.views.len() as u32);
+        // What they point to does not move.
+        call.held = Arc::into_raw(crate::session::hold(self)).cast_mut();
+    }
+
     fn new(outputs: Value, kind: u32, counts: Option<&[u64]>, given: &Given) -> Result<Self> {
         let mut parts = Vec::new();
         let (mut text, flags) = match (kind, counts) {

@@ -371,6 +371,15 @@ pub(crate) unsafe fn lent(view: *const rm_view) -> Result<Value> {
     }
 }
 
+/// The same, with a copy of the memory.
+///
+/// # Safety
+/// Every part of the view is what the header says.
+pub(crate) unsafe fn copied(view: *const rm_view) -> Result<Value> {
+    // SAFETY: by contract.
+    unsafe { Ok(make(&read_view(view)?, false)?.0) }
+}
+
 /// A value of these parts, with the caller's memory if it is used where it is.
 ///
 /// # Safety

@@ -19,9 +19,11 @@ mod guard;
 mod handle;
 pub mod log;
 mod marshal;
+mod pipe;
 pub mod pipeline;
 pub mod queue;
 pub mod run;
 pub mod runtime;
+pub mod session;
 #[cfg(feature = "testing")]
 mod testing;

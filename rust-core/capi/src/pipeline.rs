@@ -8,7 +8,7 @@ use crate::guard::{Out, bytes, guard, text, timeout};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
 use crate::run::rm_run;
 use crate::runtime::{rm_runtime, runtime_or_default};
-use remotemedia_runtime::{Code, Error, Limits, Plan, Result, Value};
+use remotemedia_runtime::{Code, Error, Limits, NodeType, Plan, Result, Value};
 use std::ffi::c_char;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use std::sync::Arc;
 /// Ownership: yours from rm_pipeline_new; free it, also while runs of it are going on. Immutable:
 /// any thread may run it, several at once.
 ///
-/// Functions: rm_pipeline_new, rm_pipeline_info, rm_pipeline_run, rm_call_run, rm_pipeline_report,
-/// rm_run_start, rm_pipeline_free.
+/// Functions: rm_pipeline_new, rm_pipeline_new_hosted, rm_pipeline_info, rm_pipeline_run, rm_call_run,
+/// rm_pipeline_report, rm_run_start, rm_run_open, rm_pipeline_free.
 #[cfg_attr(all(), repr(C))]
 pub struct rm_pipeline {
     head: Head,
@@ -71,6 +71,38 @@ pub extern "C" fn rm_pipeline_new(
         // SAFETY: rule 4.
         let runtime = unsafe { runtime_or_default(runtime)? };
         Ok(out.set(load(runtime, manifest)?))
+    })
+}
+
+/// The same for a manifest that may also name node types which the host implements: a JSON array of
+/// their names in `types_json`. They take any parameters; one that has the name of a type of the
+/// library's takes its place. What their nodes have to do comes as tasks, see rm_call_exchange.
+/// Such a manifest is not remembered.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_pipeline_new_hosted(
+    runtime: *mut rm_runtime,
+    manifest_json: *const c_char,
+    len: usize,
+    types_json: *const c_char,
+    types_len: usize,
+    out: *mut *mut rm_pipeline,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rules 2, 4 and 6.
+        let (out, manifest) =
+            unsafe { (Out::new(out), bytes(manifest_json.cast(), len, "manifest_json")?) };
+        out.required("out")?;
+        // SAFETY: rules 4 and 6.
+        let (runtime, types) =
+            unsafe { (runtime_or_default(runtime)?, text(types_json, types_len, "types_json")?) };
+        let types: Vec<String> = serde_json::from_str(types).map_err(|e| {
+            Error::new(Code::Json, format!("types_json is not a list of names: {e}"))
+        })?;
+        let types: Vec<_> = types.into_iter().map(|name| Arc::new(NodeType::host(name))).collect();
+        runtime.check_open()?;
+        let plan = runtime.runtime().load_with(manifest, &types)?;
+        Ok(out.set(Arc::new(rm_pipeline { head: Head::new(Kind::Pipeline), plan, runtime })))
     })
 }
 

@@ -6,10 +6,11 @@ use crate::data::rm_data;
 use crate::error::rm_error;
 use crate::guard::{Out, guard, quiet, timeout};
 use crate::handle::{Handle, Head, Kind, borrow_inherited, release, share};
+use crate::pipe::Pipe;
 use crate::pipeline::{input_value, rm_pipeline};
 use crate::runtime::Ticket;
 use remotemedia_runtime::{Code, Error, Progress, Result, Run, Value};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// What a poll may take: long enough for a short graph, short enough for an event loop.
@@ -18,11 +19,15 @@ const POLL: Duration = Duration::from_micros(100);
 /// A pipeline in motion, for hosts that want to look up now and then: for signals, for a progress
 /// bar, for a button that says stop. rm_pipeline_run is this in one call.
 ///
-/// The thread that waits for a run does its work; between waits a run stands still. Ownership:
-/// yours from rm_run_start; free it at any time, which ends it. Threads: any; one may wait while
-/// others cancel.
+/// A run of rm_run_start has its whole input; one of rm_run_open is fed piece by piece. The thread
+/// that waits for a run, pushes or pulls does its work; between that it stands still. Only where
+/// there are several nodes one of which is heavy, and where one waits, do those work on threads of
+/// the library's. Ownership: yours; free it at any time, which ends it. Threads: any, at the same
+/// time.
 ///
-/// Functions: rm_run_start, rm_call_run, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_free.
+/// Functions: rm_run_start, rm_call_run, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_open,
+/// rm_run_push, rm_run_end, rm_run_pull, rm_call_exchange, rm_run_fd, rm_run_interrupt, rm_run_set,
+/// rm_run_diagnose, rm_run_free.
 #[cfg_attr(all(), repr(C))]
 pub struct rm_run {
     head: Head,
@@ -31,6 +36,8 @@ pub struct rm_run {
     ticket: Mutex<Option<Ticket>>,
     /// What rm_call_run has handed out.
     output: OnceLock<Output>,
+    /// For hosts with an event loop.
+    pipe: OnceLock<Option<Pipe>>,
 }
 
 // SAFETY: repr(C), and begins with its head.
@@ -52,7 +59,27 @@ impl rm_run {
     /// An object for a run, which may have begun or be over.
     pub(crate) fn new(run: Run, ticket: Option<Ticket>) -> Arc<rm_run> {
         let (head, ticket) = (Head::new(Kind::Run), Mutex::new(ticket));
-        Arc::new(rm_run { head, run, ticket, output: OnceLock::new() })
+        Arc::new(rm_run { head, run, ticket, output: OnceLock::new(), pipe: OnceLock::new() })
+    }
+
+    pub(crate) fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// It is over, so its runtime need not wait for it.
+    pub(crate) fn leave(&self) {
+        *self.ticket.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Where a byte stands whenever there is something to do; made when first asked for.
+    pub(crate) fn descriptor(&self) -> i64 {
+        let pipe = self.pipe.get_or_init(|| {
+            let pipe = Pipe::new()?;
+            let writer = pipe.writer.clone();
+            self.run.set_notify(Some(Arc::new(move || writer.ring())));
+            Some(pipe)
+        });
+        pipe.as_ref().map_or(-1, Pipe::descriptor)
     }
 
     /// Keeps what a call hands out for as long as the run lives.
@@ -181,7 +208,7 @@ pub extern "C" fn rm_run_cancel(run: *mut rm_run) {
 }
 
 /// Gives a run back and, unless it is over, ends it; its nodes are cleaned up. Who is waiting for
-/// it gets RM_E_CANCELLED.
+/// it gets RM_E_CANCELLED. Waits until the nodes in work are done with their values.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_run_free(run: *mut rm_run) {
     rm_run_cancel(run);

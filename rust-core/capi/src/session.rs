@@ -1,0 +1,497 @@
+//! Runs that are fed piece by piece: `rm_run_open` and what belongs to it.
+
+use crate::abi::{RM_AGAIN, RM_END, RM_OK, rm_status};
+use crate::call::{Output, rm_call};
+use crate::data::{copied, rm_data, rm_view};
+use crate::error::rm_error;
+use crate::guard::{Out, bytes, guard, text, timeout};
+use crate::handle::{borrow, share};
+use crate::marshal;
+use crate::pipeline::rm_pipeline;
+use crate::run::rm_run;
+use remotemedia_runtime::{
+    Buffer, Code, Error, Limits, Options, Pushed, Result, Run, Storage, Task, TaskCall, Value, Want,
+};
+use std::ffi::c_char;
+use std::ptr::{null, null_mut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What rm_call_exchange waits for: room for another item.
+pub const RM_WANT_ROOM: u32 = 1;
+/// An output.
+pub const RM_WANT_OUTPUT: u32 = 2;
+/// A task of a node that the host implements.
+pub const RM_WANT_TASK: u32 = 4;
+/// Nothing but the end of the run.
+pub const RM_WANT_END: u32 = 8;
+
+/// Kind of a task: to acquire what the node needs; its parameters come with it.
+pub const RM_TASK_INITIALIZE: u32 = 0;
+/// To process a value, which comes with it. The answer is the values that it makes of it.
+pub const RM_TASK_PROCESS: u32 = 1;
+/// To give what it still holds, at the end of input.
+pub const RM_TASK_FLUSH: u32 = 2;
+/// To forget what it holds, if it is not to be kept: what was in flight was discarded.
+pub const RM_TASK_INTERRUPT: u32 = 3;
+/// To go on with the parameters that come with it.
+pub const RM_TASK_SET: u32 = 4;
+/// To release what it holds. The last one.
+pub const RM_TASK_CLEANUP: u32 = 5;
+
+/// An output of a run that was opened.
+#[repr(C)]
+pub struct rm_output {
+    /// sizeof(rm_output) of the side that made the struct.
+    pub struct_size: u32,
+    /// The place in the manifest of the sink that gave it.
+    pub node: u32,
+    /// The number of the item that it comes from; -1 for what was flushed at the end of input.
+    pub item: i64,
+    /// The value; yours to free.
+    pub data: *mut rm_data,
+}
+
+/// Opens a run that is fed piece by piece: rm_run_push, rm_run_end, rm_run_pull. Up to `window` items
+/// (1 or more; 0 is 64) are inside at once: pushed, and not yet through all nodes or with outputs
+/// that were not pulled. `timeout_ms` is the time for all of it; -1 is without end.
+///
+/// Cheap nodes work on the thread that pushes or pulls; heavy nodes and nodes that wait work on the
+/// library's threads. RM_E_CLOSED if the runtime is.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_open(
+    pipeline: *const rm_pipeline,
+    window: u64,
+    timeout_ms: i64,
+    out: *mut *mut rm_run,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rules 2 and 4.
+        let (out, pipeline) = unsafe { (Out::new(out), borrow(pipeline)) };
+        out.required("out")?;
+        let pipeline = pipeline?;
+        let window = match window {
+            0 => Options::default().window,
+            window => usize::try_from(window).unwrap_or(usize::MAX),
+        };
+        let run =
+            Run::open(pipeline.plan.clone(), Options { window, timeout: timeout(timeout_ms) })?;
+        let ticket = pipeline.runtime.enter(run.control())?;
+        Ok(out.set(rm_run::new(run, ticket)))
+    })
+}
+
+/// Pushes an item to every source node, or to the one whose id is `node` (NULL for all). Waits up to
+/// `timeout_ms` for room; RM_AGAIN if there was none, and the item is not in. `number` (may be NULL)
+/// gets the item's number, counted from 0.
+///
+/// Fails with what has ended the run; RM_E_CLOSED after rm_run_end and for a run that was not
+/// opened; RM_E_ARGUMENT for a node that is not a source.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_push(
+    run: *mut rm_run,
+    item: *const rm_data,
+    node: *const c_char,
+    node_len: usize,
+    timeout_ms: i64,
+    number: *mut u64,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rules 4 and 6.
+        let (run, item, node) = unsafe {
+            (share(run.cast_const())?, borrow(item)?.value().clone(), source(node, node_len)?)
+        };
+        let until = end_of(timeout_ms);
+        loop {
+            match run.run().try_push(item.clone(), node)? {
+                Pushed::Accepted(accepted) => {
+                    if !number.is_null() {
+                        // SAFETY: not NULL, and by rule 2 a place for a number.
+                        unsafe { *number = accepted };
+                    }
+                    return Ok(RM_OK);
+                }
+                Pushed::Full if !run.run().wait(Want::ROOM, until) => return Ok(RM_AGAIN),
+                Pushed::Full => {}
+            }
+        }
+    })
+}
+
+/// Says that there are no more items: the nodes are flushed, and rm_run_pull comes to RM_END. More
+/// than once is fine. Fails with what has ended the run.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_end(run: *mut rm_run, error: *mut *mut rm_error) -> rm_status {
+    guard(error, || {
+        // SAFETY: rule 4.
+        unsafe { share(run.cast_const())? }.run().end()?;
+        Ok(RM_OK)
+    })
+}
+
+/// Takes up to `capacity` outputs, and waits up to `timeout_ms` for the first; set the `struct_size`
+/// of the first in `out`. `count` gets how many there are. Outputs come by item, and within an item
+/// in the order of the sinks in the manifest.
+///
+/// RM_AGAIN: there was none in this time. RM_END: the run is complete, and there are none left.
+/// Fails, after the outputs that came before it, with what has ended the run.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_pull(
+    run: *mut rm_run,
+    timeout_ms: i64,
+    out: *mut rm_output,
+    capacity: u32,
+    count: *mut u32,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        if count.is_null() || out.is_null() || !out.is_aligned() || capacity == 0 {
+            let message = "out or count is NULL, or there is no room for an output";
+            return Err(Error::new(Code::Argument, message));
+        }
+        // SAFETY: not NULL, and by rule 2 a place for a number.
+        unsafe { *count = 0 };
+        // SAFETY: not NULL; the size comes first in every version of the struct.
+        let size = unsafe { (*out).struct_size } as usize;
+        if size < size_of::<rm_output>() {
+            let message = "the output's struct_size is not set to sizeof(rm_output)";
+            return Err(Error::new(Code::Argument, message));
+        }
+        // SAFETY: rule 4.
+        let run = unsafe { share(run.cast_const())? };
+        let until = end_of(timeout_ms);
+        let mut outputs = Vec::new();
+        loop {
+            if over(&run, run.run().try_pull_many(capacity as usize, &mut outputs))? {
+                return Ok(RM_END);
+            }
+            if !outputs.is_empty() {
+                break;
+            }
+            if !run.run().wait(Want::OUTPUT, until) {
+                return Ok(RM_AGAIN);
+            }
+        }
+        for (place, output) in outputs.iter().enumerate() {
+            let data = Arc::into_raw(rm_data::new(output.value.clone())).cast_mut();
+            // SAFETY: by contract there are that many structs, each as large as the first says.
+            let out = unsafe { &mut *out.byte_add(place * size) };
+            (out.struct_size, out.node, out.data) = (size as u32, output.node as u32, data);
+            out.item = number_of(output.item);
+        }
+        // SAFETY: as above.
+        unsafe { *count = outputs.len() as u32 };
+        Ok(RM_OK)
+    })
+}
+
+/// Discards what is in flight and keeps the run: items that were pushed and are not yet through,
+/// and outputs that were not pulled. What stays: the nodes with their state, unless they forget it;
+/// the count of items; parameters that were set. A node that is at work on a value is not stopped,
+/// unless it waits; what it gives is discarded.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_interrupt(run: *mut rm_run, error: *mut *mut rm_error) -> rm_status {
+    guard(error, || {
+        // SAFETY: rule 4.
+        unsafe { share(run.cast_const())? }.run().interrupt()?;
+        Ok(RM_OK)
+    })
+}
+
+/// Gives a node other parameters, from the next item that is pushed: a JSON object of those that
+/// change. In the node's place comes a fresh one; what the old one held is lost. RM_E_ARGUMENT for a
+/// node that is not there, RM_E_MANIFEST for parameters that it does not take, with a pointer into
+/// them; RM_E_CLOSED after the end of input.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_set(
+    run: *mut rm_run,
+    node: *const c_char,
+    node_len: usize,
+    params_json: *const c_char,
+    params_len: usize,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rules 4 and 6.
+        let (run, node, params) = unsafe {
+            (
+                share(run.cast_const())?,
+                text(node, node_len, "node")?,
+                text(params_json, params_len, "params_json")?,
+            )
+        };
+        let params = serde_json::from_str(params).map_err(|e| {
+            Error::new(Code::Json, format!("params_json is not a JSON object: {e}"))
+        })?;
+        run.run().set(node, &params)?;
+        Ok(RM_OK)
+    })
+}
+
+/// What a run is at, for a person who wonders why nothing moves: JSON
+/// `{"phase", "items", "inside", "outputs", "stages": [{"nodes", "state", "for", "node", "item",
+/// "since_us"}]}`. `state` is "running", "ready", "waiting", "done" or "failed"; `for` says for
+/// what it waits.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_diagnose(
+    run: *mut rm_run,
+    out: *mut *mut rm_data,
+    error: *mut *mut rm_error,
+) -> rm_status {
+    guard(error, || {
+        // SAFETY: rules 2 and 4.
+        let (out, run) = unsafe { (Out::new(out), share(run.cast_const())) };
+        out.required("out")?;
+        Ok(out.set(rm_data::new(run?.run().diagnose())))
+    })
+}
+
+/// A descriptor that becomes readable when there is something to do for somebody who has found
+/// nothing: an output, room, a task, the end. Read it empty before you look again. It belongs to
+/// the run. -1 where there are no such descriptors (Windows), and if there is none left.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
+    crate::guard::quiet(-1, || {
+        // SAFETY: rule 4.
+        unsafe { share(run.cast_const()) }.map_or(-1, |run| run.descriptor())
+    })
+}
+
+/// Items in and outputs out in one crossing, for a run that was opened: `call->session`.
+///
+/// `text` is of kind RM_MARSHAL, or empty for nothing: `[items, answers, node]`. `items` go in as far
+/// as there is room, to all sources or to the one whose id is `node` (None for all); `accepted`
+/// gets how many that were. `answers` are those to tasks, `[node, id, values, ...]`, where an object
+/// `{"code", "message", "hint"}` in place of the values is a failure. Binary parts are copied.
+///
+/// Then, unless there is what `want` says (RM_WANT_*, 0 for nothing), works and waits for that, for
+/// `slice_us`. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`, `[item,
+/// node, value, ...]` with the places of sinks and item -1 for what was flushed; `tasks` up to
+/// `most_tasks`, `[node, id, item, kind, value, ...]` with RM_TASK_*. It lies in `buffer`, or belongs to
+/// `held`.
+///
+/// RM_OK: there is what was wanted. RM_AGAIN: not in this time. RM_END: the run is complete, and its
+/// outputs are gone. Fails, after the outputs that came before it, with what has ended the run;
+/// tasks that are left then are given all the same.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_call_exchange(
+    call: *mut rm_call,
+    text: *const c_char,
+    len: usize,
+) -> rm_status {
+    let usable = !call.is_null() && call.is_aligned();
+    // SAFETY: not NULL, and the size comes first in every version of the struct.
+    if !usable || (unsafe { (*call).struct_size } as usize) < size_of::<rm_call>() {
+        // There is no place for an error.
+        return Code::Argument as rm_status;
+    }
+    // SAFETY: the caller's struct is no smaller than ours, and nobody else uses it (rule 4).
+    let call = unsafe { &mut *call };
+    let error = &raw mut call.error;
+    guard(error, || {
+        (call.given, call.given_count, call.text, call.len) = (0, 0, null(), 0);
+        (call.given_parts, call.held, call.accepted) = (null(), null_mut(), 0);
+        // SAFETY: rules 4 and 6.
+        let (run, text) =
+            unsafe { (share(call.session.cast_const())?, bytes(text.cast(), len, "text")?) };
+        let run = &*run;
+        if !text.is_empty() {
+            // SAFETY: by contract.
+            let parts = unsafe { parts(call.parts, call.part_count)? };
+            call.accepted = take_in(run.run(), marshal::read(text, Some(&parts), DEPTH)?)?;
+        }
+        let (mut outputs, mut tasks) = (Vec::new(), Vec::new());
+        let mut found = fetch(run, call, &mut outputs, &mut tasks);
+        if matches!(found, Ok(RM_OK)) && call.want != 0 && !is_there(call, &outputs, &tasks) {
+            let until = end_of_slice(call.slice_us);
+            found = match run.run().wait(want(call.want), until) {
+                true => fetch(run, call, &mut outputs, &mut tasks),
+                false => Ok(RM_AGAIN),
+            };
+        }
+        hand_out(call, outputs, tasks)?;
+        found
+    })
+}
+
+/// How deep a text of an exchange may be: the user's values, in lists of ours.
+const DEPTH: usize = Limits::VALUE_DEPTH + 3;
+
+fn end_of(timeout_ms: i64) -> Option<Instant> {
+    timeout(timeout_ms).and_then(|time| Instant::now().checked_add(time))
+}
+
+fn end_of_slice(slice_us: i64) -> Option<Instant> {
+    let slice = u64::try_from(slice_us).ok().map(Duration::from_micros);
+    slice.and_then(|slice| Instant::now().checked_add(slice))
+}
+
+fn number_of(item: Option<u64>) -> i64 {
+    item.map_or(-1, |item| item as i64)
+}
+
+/// # Safety
+/// As for [`text`].
+unsafe fn source<'a>(node: *const c_char, len: usize) -> Result<Option<&'a str>> {
+    match node.is_null() {
+        true => Ok(None),
+        // SAFETY: by contract.
+        false => unsafe { text(node, len, "node").map(Some) },
+    }
+}
+
+/// Whether a run is over and complete, by what a pull has found.
+fn over(run: &rm_run, pulled: Result<()>) -> Result<bool> {
+    match pulled {
+        Ok(()) => Ok(false),
+        Err(error) => {
+            run.leave();
+            if error.code == Code::Closed { Ok(true) } else { Err(error) }
+        }
+    }
+}
+
+fn want(wanted: u32) -> Want {
+    let known =
+        [(RM_WANT_ROOM, Want::ROOM), (RM_WANT_OUTPUT, Want::OUTPUT), (RM_WANT_TASK, Want::WORK)];
+    let known = known.iter().filter(|(bit, _)| wanted & bit != 0);
+    known.fold(Want::END, |all, (_, want)| all.or(*want))
+}
+
+/// Whether the exchange already has what it is to wait for. Room is only waited for by who has none.
+fn is_there(call: &rm_call, outputs: &[remotemedia_runtime::Output], tasks: &[Task]) -> bool {
+    (call.want & RM_WANT_OUTPUT != 0 && !outputs.is_empty())
+        || (call.want & RM_WANT_TASK != 0 && !tasks.is_empty())
+}
+
+/// Values of the caller's memory, copied.
+///
+/// # Safety
+/// As the header says of `parts`.
+unsafe fn parts(parts: *const rm_view, count: u32) -> Result<Vec<Value>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    if parts.is_null() || !parts.is_aligned() {
+        return Err(Error::new(Code::Argument, "the call's parts are NULL or not aligned"));
+    }
+    // SAFETY: by contract there is a first one, and the size comes first in it.
+    let size = unsafe { (*parts).struct_size } as usize;
+    // SAFETY: by contract there are that many, each as large as the first says.
+    (0..count as usize).map(|index| unsafe { copied(parts.byte_add(index * size)) }).collect()
+}
+
+/// Takes items and answers; says how many of the items.
+fn take_in(run: &Run, given: Value) -> Result<u32> {
+    let wrong = || Error::new(Code::Argument, "the text is not [items, answers, node]");
+    let Value::List(given) = given else { return Err(wrong()) };
+    let [Value::List(items), Value::List(answers), node] = &given[..] else { return Err(wrong()) };
+    let node = match node {
+        Value::Null => None,
+        Value::Text(node) => Some(&**node),
+        _ => return Err(wrong()),
+    };
+    for answer in answers.chunks(3) {
+        let [Value::Int(node), Value::Int(id), result] = answer else { return Err(wrong()) };
+        let result = match result {
+            Value::List(values) => Ok(values.to_vec()),
+            Value::Map(failure) => Err(failed(failure)),
+            _ => return Err(wrong()),
+        };
+        run.finish(usize::try_from(*node).map_err(|_| wrong())?, *id as u64, result)?;
+    }
+    if items.is_empty() {
+        return Ok(0);
+    }
+    Ok(run.try_push_many(&mut items.iter().cloned(), node)? as u32)
+}
+
+/// What a node of the host's says went wrong.
+fn failed(failure: &remotemedia_runtime::Map) -> Error {
+    let text = |key: &str| failure.get(key).and_then(Value::as_text);
+    let code = match failure.get("code") {
+        Some(Value::Int(code)) => i32::try_from(*code).ok().and_then(Code::from_number),
+        _ => None,
+    };
+    let error =
+        Error::new(code.unwrap_or(Code::Node), text("message").unwrap_or("the node failed"));
+    match text("hint") {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// Takes what is there.
+fn fetch(
+    run: &rm_run,
+    call: &rm_call,
+    outputs: &mut Vec<remotemedia_runtime::Output>,
+    tasks: &mut Vec<Task>,
+) -> Result<rm_status> {
+    if call.most_tasks > 0 {
+        tasks.extend(run.run().take_work(call.most_tasks as usize));
+    }
+    if call.most > 0 {
+        let ended = over(run, run.run().try_pull_many(call.most as usize, outputs))?;
+        if ended {
+            return Ok(RM_END);
+        }
+    }
+    Ok(RM_OK)
+}
+
+/// Puts outputs and tasks where the caller finds them.
+fn hand_out(
+    call: &mut rm_call,
+    outputs: Vec<remotemedia_runtime::Output>,
+    tasks: Vec<Task>,
+) -> Result<()> {
+    if outputs.is_empty() && tasks.is_empty() {
+        return Ok(());
+    }
+    let mut given = Vec::with_capacity(3 * outputs.len());
+    for output in outputs {
+        let node = Value::Int(output.node as i64);
+        given.extend([Value::Int(number_of(output.item)), node, output.value]);
+    }
+    let mut asked = Vec::with_capacity(5 * tasks.len());
+    for Task { node, id, item, call } in tasks {
+        let json = |params: serde_json::Value| {
+            remotemedia_runtime::json::parse(
+                params.to_string().as_bytes(),
+                &[],
+                Limits::VALUE_DEPTH,
+            )
+        };
+        let (kind, value) = match call {
+            TaskCall::Initialize(params) => (RM_TASK_INITIALIZE, json(params)?),
+            TaskCall::Process(value) => (RM_TASK_PROCESS, value),
+            TaskCall::Flush => (RM_TASK_FLUSH, Value::Null),
+            TaskCall::Interrupt => (RM_TASK_INTERRUPT, Value::Null),
+            TaskCall::Set(params) => (RM_TASK_SET, json(params)?),
+            TaskCall::Cleanup => (RM_TASK_CLEANUP, Value::Null),
+        };
+        let number = |number: i64| Value::Int(number);
+        asked.extend([number(node as i64), number(id as i64), number(number_of(item))]);
+        asked.extend([number(i64::from(kind)), value]);
+    }
+    let output = Output::marshalled(Value::list(vec![Value::list(given), Value::list(asked)]))?;
+    output.put(call);
+    Ok(())
+}
+
+/// A text with what its views point to, kept as the bytes of a value.
+struct Held(Output);
+
+impl Storage for Held {
+    fn bytes(&self) -> &[u8] {
+        self.0.text()
+    }
+}
+
+/// The object that keeps an output.
+pub(crate) fn hold(output: Output) -> Arc<rm_data> {
+    rm_data::new(Value::Bytes(Arc::new(Buffer::new(Held(output)))))
+}
