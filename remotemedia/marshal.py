@@ -63,7 +63,7 @@ def guess(items: list[Any]) -> Optional[bytes]:
     for place in (0, -1):
         value = items[place]
         depth = 1
-        while (kind := type(value)) not in _SCALARS:
+        while (kind := type(value)) not in SCALARS:
             depth += 1
             if kind not in _CONTAINERS:
                 return None
@@ -102,7 +102,7 @@ _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (tuple, lambda value: tuple.__getitem__(value, slice(None))),
     (dict, dict.copy),
 )
-_SCALARS = {int, float, str, bool, type(None)}
+SCALARS = {int, float, str, bool, type(None)}
 _CONTAINERS = {list, tuple, dict}
 
 

@@ -145,6 +145,7 @@ class _Library:
         #: Places for calls that nobody uses now.
         self.calls: list[_Call] = []
         self.call = self.lib.rm_call_run
+        self.exchange = self.lib.rm_call_exchange
         self.from_buffer = ffi.from_buffer
         self.log_level = 2
         self._open_log()
@@ -258,6 +259,10 @@ class _Library:
 
     def address(self, data: Any) -> int:
         return int(self.ffi.cast("intptr_t", data))
+
+    def place(self) -> _Call:
+        """A new place for a call."""
+        return _Call(self)
 
     def adopt(self, data: Any) -> Any:
         """The place for an rm_data that is ours."""
@@ -460,6 +465,23 @@ class Prepared:
     def heavy(self) -> bool:
         """Whether a node may take more than about 100 microseconds for a value."""
         return any(node["heavy"] for node in self.info["nodes"])
+
+    def open(self, window: int, timeout: Optional[float]) -> tuple[_Library, Any]:
+        """Opens a run that is fed piece by piece: the library, and the place of the ``rm_run``."""
+        library = self._library
+        for _ in range(2):
+            out = library.out("run")
+            try:
+                library.check(
+                    library.lib.rm_run_open, self._slot[0], window, _milliseconds(timeout), out
+                )
+            except RemoteMediaError as error:
+                if error.code != "RM_E_FORKED":
+                    raise
+                self._slot, self._mark = self._open(), object()
+            else:
+                break
+        return library, out
 
     def start(self, items: Input, timeout: Optional[float], slice_us: int) -> Union[Result, _Run]:
         """Begins a run, and works on it on this thread for so many microseconds.

@@ -421,7 +421,7 @@ class Pipeline:
 
         With ``async with`` it is the same for asyncio: ``await run.send(1)``, ``async for``. The
         nodes are initialized when the block begins; when it is left, a run that has not ended is
-        cancelled. For now sessions run in the Python engine.
+        cancelled.
 
         Args:
             use_rust: as for :meth:`run`.
@@ -438,12 +438,16 @@ class Pipeline:
             raise ValueError(f"window is a number of items from 1, not {window!r}")
         timeout, stall = normalise_timeout(timeout), normalise_timeout(stall)
         ready = self._prepare()
-        if self._native(ready, use_rust):
-            ready.refuse_media()
-            self._tell("sessions do so for now")
-        plan = ready.plan()
+        runs_natively = self._native(ready, use_rust)
+        prepared = ready.prepared() if runs_natively else None
+        plan = None if runs_natively else ready.plan()
 
         def start(loop: bool) -> Backend:
+            if prepared is not None:
+                from remotemedia.core.native_stream import NativeStream
+
+                return NativeStream(prepared, window, timeout, loop)
+            assert plan is not None
             from remotemedia.core.stream import Stream
 
             stream = Stream(plan, window)

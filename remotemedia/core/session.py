@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import islice
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Callable, Literal, NamedTuple, Optional, Protocol
@@ -45,6 +46,10 @@ class Backend(Protocol):
 
     def try_push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
         """Takes an item, and hands back its number; None if the window is full."""
+        ...
+
+    def try_push_many(self, items: list[Any]) -> int:
+        """Takes as many of the items as there is room for, and says how many."""
         ...
 
     def end(self) -> None:
@@ -262,9 +267,16 @@ class Session(_Base):
     def push_many(self, items: Iterable[Any]) -> int:
         """Puts in one item after the other, and says how many they were."""
         count = 0
-        for item in items:
-            self.push(item)
-            count += 1
+        for chunk in _chunks(items):
+            wait = _Wait(self, "room for the item", None)
+            done = 0
+            while done < len(chunk):
+                taken = self._backend.try_push_many(chunk[done:] if done else chunk)
+                done += taken
+                self._backend.turn()
+                if not taken and not self._backend.work("room", wait.limit()):
+                    wait.look_up()
+            count += done
         return count
 
     def try_push(self, value: Any, node: Optional[str] = None) -> bool:
@@ -367,9 +379,15 @@ class AsyncSession(_Base):
     async def send_many(self, items: Iterable[Any]) -> int:
         """Puts in one item after the other, and says how many they were."""
         count = 0
-        for item in items:
-            await self.send(item)
-            count += 1
+        for chunk in _chunks(items):
+            wait = _Wait(self, "room for the item", None)
+            done = 0
+            while done < len(chunk):
+                taken = self._backend.try_push_many(chunk[done:] if done else chunk)
+                done += taken
+                if not taken and not await self._backend.ready("room", wait.limit()):
+                    wait.look_up()
+            count += done
         return count
 
     def try_send(self, value: Any, node: Optional[str] = None) -> bool:
@@ -485,6 +503,13 @@ class Opening:
     ) -> None:
         if self._async_session is not None:
             await self._async_session.aclose()
+
+
+def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:
+    """The items in lists of up to 64."""
+    rest = iter(items)
+    while chunk := list(islice(rest, 64)):
+        yield chunk
 
 
 def _at_end() -> RunEndedError:

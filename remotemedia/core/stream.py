@@ -209,6 +209,14 @@ class Stream:
             self._wake()
         return item
 
+    def try_push_many(self, items: list[Any]) -> int:
+        count = 0
+        for item in items:
+            if self.try_push(item) is None:
+                break
+            count += 1
+        return count
+
     def _check_open(self) -> None:
         """Under the lock: raises what there is to say to somebody who pushes."""
         if self._closed:
