@@ -1188,8 +1188,6 @@ def test_which_engine(recwarn: Any) -> None:
         pass
     with pytest.raises(ManifestError, match="only in the native library"):
         Pipeline("media", [AudioLevelNode()]).open(use_rust=False)
-    with pytest.raises(ManifestError, match="only in Python"):
-        Pipeline("both", [AudioLevelNode(), double()]).open()
     if native.is_available():
         with pytest.warns(EngineWarning, match="sessions") as seen:
             Pipeline("p", [PassThroughNode()]).open()

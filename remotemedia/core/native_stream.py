@@ -381,6 +381,37 @@ class NativeStream:
             "words": "; ".join(words) or "nothing waits",
         }
 
+    # --- for a node ------------------------------------------------------------------------------
+
+    def process(self, value: Any) -> list[Any]:
+        """Everything that comes of an item, with a window of 1."""
+        self.try_push(value)
+        values: list[Any] = []
+        while not self._over:
+            values.extend(output.value for output in self.try_pull(_FETCH))
+            if self._fetched:
+                continue
+            # Room is there once the item is through.
+            status, error = self._exchange(
+                self._call(), b"", [], _FETCH, _WANTS["room"] | _WANTS["output"], _SLICE_US
+            )
+            if error is not None:
+                self._over, self._error = True, error
+            elif status != _AGAIN and not self._fetched:
+                return values
+        self.try_pull(1)
+        return values
+
+    def flush(self) -> list[Any]:
+        """Everything that comes at the end of input."""
+        self.end()
+        values: list[Any] = []
+        while not self.ended:
+            values.extend(output.value for output in self.try_pull(_FETCH))
+            if not self.ended:
+                self.work("output", None)
+        return values
+
     # --- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from remotemedia import native
 from remotemedia.core import manifest as reader
+from remotemedia.core.embedded import Embedded
 from remotemedia.core.engine import Batch, Feed, Run, described, drive
 from remotemedia.core.node import (
     BuiltinNode,
@@ -340,10 +341,7 @@ class Pipeline:
             ManifestError: with every problem in ``causes``.
         """
         ready = self._prepare()
-        if ready.users:
-            ready.refuse_media()
-            ready.plan()
-        elif not native.is_available():
+        if ready.users or not native.is_available():
             ready.plan()
         else:
             ready.prepared()
@@ -490,8 +488,11 @@ class Pipeline:
     def _native(self, ready: _Ready, use_rust: bool) -> bool:
         """Whether the native library is to run it. Says so if it is not, though it was asked to."""
         if ready.users:
-            ready.refuse_media()
-            if use_rust:
+            if not use_rust:
+                ready.refuse_media()
+            elif ready.media and not native.is_available():
+                raise LibraryNotFoundError(f"{ready.only_native()}, and {_why_missing()}")
+            elif not ready.media:
                 self._tell(f"the nodes {_listed(ready.users)} are written in Python", depth=4)
             return False
         if use_rust and native.is_available():
@@ -543,13 +544,10 @@ class _Ready:
         return f"the nodes {_listed(self.media)} exist only in the native library"
 
     def refuse_media(self) -> None:
-        """For the Python engine, which has no media nodes."""
+        """For the Python engine alone, which has no media nodes."""
         if not self.media:
             return
         text, hint = self.only_native(), "run the pipeline with use_rust=True"
-        if self.users:
-            text += f", but {_listed(self.users)} only in Python"
-            hint = "make two pipelines, and run one on the results of the other"
         place = next(place for place, node in enumerate(self.nodes) if node is self.media[0])
         node = self._document["nodes"][place]
         raise ManifestError(
@@ -584,10 +582,12 @@ class _Ready:
     def run(self, feed: Feed, timeout: Optional[float], loop: bool = False) -> Run:
         """A run in the Python engine: with a fresh object for every built-in node."""
         plan = self.plan()
-        nodes = [
-            type(node)(**planned.params) if is_builtin(node) else node
-            for node, planned in zip(self.nodes, plan.nodes)
-        ]
+        nodes = []
+        for node, planned in zip(self.nodes, plan.nodes):
+            if is_builtin(node):
+                fresh: Node = type(node)(**planned.params)
+                node = fresh if has_python(node) else Embedded(fresh)
+            nodes.append(node)
         return Run(plan, nodes, feed, timeout, loop)
 
 
