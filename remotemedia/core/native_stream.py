@@ -49,6 +49,10 @@ _ONE = b"[\x03\0\0\0[\x01\0\0\0"
 _ALL = b"[\0\0\0\0N"
 
 
+#: Makes an output without a call in Python.
+new_output = tuple.__new__
+
+
 class NativeStream:
     """The backend of a session in the native engine, see :class:`remotemedia.core.session.Backend`.
 
@@ -69,6 +73,10 @@ class NativeStream:
         self._ids = [node["id"] for node in prepared.info["nodes"]]
         #: Places for calls that nobody uses now.
         self._calls: list[Any] = []
+        #: Those for the two that are usual.
+        self._pusher, self._puller = self._library.place(), self._library.place()
+        self._puller.struct.most = min(_FETCH, window)
+        self._pusher.struct.session = self._puller.struct.session = self._slot[0]
         self._pushing = Lock()
         self._pulling = Lock()
         self._pushed = 0
@@ -136,14 +144,29 @@ class NativeStream:
                 views = struct.given_parts
                 outputs = marshal.restore(outputs, lambda at: library.memory(views[at], held))
         ids, append = self._ids, self._fetched.append
-        for at in range(0, len(outputs), 3):
-            item, node, value = outputs[at : at + 3]
-            number = item if item >= 0 else None
-            append(Output(value, ids[node], number, getattr(value, "pts", None)))
+        rest = iter(outputs)
+        for item, node, value in zip(rest, rest, rest):
+            pts = None if type(value) in marshal.SCALARS else getattr(value, "pts", None)
+            append(new_output(Output, (value, ids[node], item if item >= 0 else None, pts)))
 
     def _fetch(self, most: int, want: int = 0, slice_us: int = 0) -> None:
         """Fetches outputs that are there."""
-        status, error = self._exchange(self._call(), b"", [], most, want, slice_us)
+        error: Optional[RemoteMediaError]
+        if want or most > _FETCH:
+            status, error = self._exchange(self._call(), b"", [], most, want, slice_us)
+        else:
+            # The usual way, under the lock of those who pull.
+            # The slot is kept for as long as the call.
+            library, slot, error = self._library, self._run(), None  # noqa: F841
+            struct = self._puller.struct
+            status = library.exchange(struct, b"", 0)
+            if library.pending[0]:
+                library.drain_log()
+            if struct.len:
+                self._take(self._puller)
+            if status < 0:
+                error = library.failure(struct.error, MarshalValueError)
+                library.lib.rm_call_clear(struct)
         if error is not None:
             self._error = error
         if error is not None or status == _END:
@@ -152,44 +175,69 @@ class NativeStream:
     # --- for the session --------------------------------------------------------------------------
 
     def try_push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
-        text: Optional[bytes] = None
-        parts: list[marshal.Part] = []
-        if type(value) in marshal.SCALARS:
-            text = dumps(value, 2)
-        while True:
-            if text is None:
-                text, parts = marshal.encode(value)
-            tail = _ALL if node is None else b"[\0\0\0\0" + dumps(node, 2)
+        if node is None and type(value) in marshal.SCALARS:
+            # The slot is kept for as long as the call.
+            library, slot = self._library, self._slot
+            if slot is None:
+                raise _closed()
+            text = _ONE + dumps(value, 2) + _ALL
             with self._pushing:
-                if self._is_full():
+                if self._fetched and self._is_full():
                     return None
-                call = self._call()
-                _, error = self._exchange(call, b"".join((_ONE, text, tail)), parts, 0, 0, 0)
-                if error is None:
-                    if not call.struct.accepted:
+                struct = self._pusher.struct
+                status = library.exchange(struct, text, len(text))
+                if library.pending[0]:
+                    library.drain_log()
+                if status >= 0:
+                    if not struct.accepted:
                         return None
                     number = self._pushed
-                    self._pushed += 1
+                    self._pushed = number + 1
                     return number
-            if parts or not isinstance(error, MarshalError) or type(value) not in marshal.SCALARS:
+                error: Optional[RemoteMediaError] = library.failure(struct.error, MarshalValueError)
+                library.lib.rm_call_clear(struct)
+            if not isinstance(error, MarshalError):
                 raise self._refusal(error)
-            # To say better what is wrong.
-            text, parts = marshal.encode(value)
-            raise self._refusal(error)
+        # Where the value cannot cross, this says better why.
+        text, parts = marshal.encode(value)
+        tail = _ALL if node is None else b"[\0\0\0\0" + dumps(node, 2)
+        with self._pushing:
+            if self._is_full():
+                return None
+            call = self._call()
+            _, error = self._exchange(call, b"".join((_ONE, text, tail)), parts, 0, 0, 0)
+            if error is None:
+                return self._accepted(call.struct)
+        raise self._refusal(error)
+
+    def _accepted(self, struct: Any) -> Optional[int]:
+        if not struct.accepted:
+            return None
+        number = self._pushed
+        self._pushed = number + 1
+        return number
 
     def try_push_many(self, items: list[Any]) -> int:
         """Takes as many items as there is room for, and says how many."""
-        text, parts = marshal.encode(items, "input", 1)
-        with self._pushing:
-            if self._is_full():
-                return 0
-            call = self._call()
-            _, error = self._exchange(call, b"".join((b"[\x03\0\0\0", text, _ALL)), parts, 0, 0, 0)
-            if error is not None:
+        text = marshal.guess(items)
+        guessed = text is not None
+        parts: list[marshal.Part] = []
+        while True:
+            if text is None:
+                text, parts = marshal.encode(items, "input", 1)
+            with self._pushing:
+                if self._is_full():
+                    return 0
+                call = self._call()
+                text = b"".join((b"[\x03\0\0\0", text, _ALL))
+                _, error = self._exchange(call, text, parts, 0, 0, 0)
+                if error is None:
+                    count = int(call.struct.accepted)
+                    self._pushed += count
+                    return count
+            if not guessed or not isinstance(error, MarshalError):
                 raise self._refusal(error)
-            count = int(call.struct.accepted)
-            self._pushed += count
-            return count
+            text, guessed = None, False
 
     def _refusal(self, error: RemoteMediaError) -> RemoteMediaError:
         """The error for somebody who pushes."""
@@ -219,16 +267,18 @@ class NativeStream:
 
     def try_pull(self, most: int) -> list[Output]:
         fetched = self._fetched
-        if not fetched and not self._over:
+        if most and not fetched and not self._over:
             with self._pulling:
                 if not fetched and not self._over:
-                    self._fetch(max(most, min(_FETCH, self._window)) if most else 0)
+                    self._fetch(max(most, min(_FETCH, self._window)))
         if self._closed:
             raise _closed()
-        outputs = []
-        with suppress(IndexError):
+        outputs: list[Output] = []
+        try:
             while len(outputs) < most:
                 outputs.append(fetched.popleft())
+        except IndexError:
+            pass
         if not outputs and self._error is not None and not fetched:
             self._told = True
             # As it was: being raised again and again would make it longer.

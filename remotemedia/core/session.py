@@ -115,17 +115,31 @@ class Backend(Protocol):
         """The same when the session is collected; without waiting for the caller's event loop."""
 
 
+class _this:
+    """Which process this is: asking the system every time would cost more than much of the rest."""
+
+    process = object()
+
+    @classmethod
+    def is_another(cls) -> None:
+        cls.process = object()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_this.is_another)
+
+
 class _Base:
     """What both kinds of session have."""
 
     def __init__(self, backend: Backend, stall: Optional[float]) -> None:
-        self._process = os.getpid()
+        self._process = _this.process
         self._own = backend
         self._stall = stall
 
     @property
     def _backend(self) -> Backend:
-        if self._is_inherited():
+        if self._process is not _this.process:
             raise RemoteMediaError(
                 "the session belongs to the process that opened it, which forked this one",
                 code="RM_E_FORKED",
@@ -136,7 +150,7 @@ class _Base:
     def _is_inherited(self) -> bool:
         """Whether this is a forked child, in which nothing of the session is to be touched: its
         thread may be missing, and its nodes are the parent's."""
-        return os.getpid() != self._process
+        return self._process is not _this.process
 
     @property
     def engine(self) -> str:
@@ -255,14 +269,17 @@ class Session(_Base):
             RunEndedError: after :meth:`end`, and when the session is closed.
             RemoteMediaError: what ended the run.
         """
-        wait = _Wait(self, "room for the item", timeout)
-        while True:
-            item = self._backend.try_push(value, node)
-            if item is not None:
-                self._backend.turn()
-                return item
-            if not self._backend.work("room", wait.limit()):
+        backend = self._backend
+        wait: Optional[_Wait] = None
+        if timeout is not None:
+            wait = _Wait(self, "room for the item", timeout)
+        while (item := backend.try_push(value, node)) is None:
+            if wait is None:
+                wait = _Wait(self, "room for the item", None)
+            if not backend.work("room", wait.limit()):
                 wait.look_up()
+        backend.turn()
+        return item
 
     def push_many(self, items: Iterable[Any]) -> int:
         """Puts in one item after the other, and says how many they were."""
@@ -295,15 +312,18 @@ class Session(_Base):
             RunEndedError: the outputs have come to an end, or the session is closed.
             RemoteMediaError: what ended the run, after the outputs that came before it.
         """
-        wait = _Wait(self, "an output", timeout)
-        while True:
-            outputs = self._backend.try_pull(1)
-            if outputs:
-                return outputs[0]
-            if self._backend.ended:
+        backend = self._backend
+        wait: Optional[_Wait] = None
+        if timeout is not None:
+            wait = _Wait(self, "an output", timeout)
+        while not (outputs := backend.try_pull(1)):
+            if backend.ended:
                 raise _at_end()
-            if not self._backend.work("output", wait.limit()):
+            if wait is None:
+                wait = _Wait(self, "an output", None)
+            if not backend.work("output", wait.limit()):
                 wait.look_up()
+        return outputs[0]
 
     def pull_many(self, max_items: int = 64, timeout: Optional[float] = None) -> list[Output]:
         """Takes all outputs that are there, up to ``max_items``, and waits for the first.
@@ -368,13 +388,16 @@ class AsyncSession(_Base):
         self, value: Any, timeout: Optional[float] = None, node: Optional[str] = None
     ) -> int:
         """Puts in an item, as :meth:`Session.push`."""
-        wait = _Wait(self, "room for the item", timeout)
-        while True:
-            item = self._backend.try_push(value, node)
-            if item is not None:
-                return item
-            if not await self._backend.ready("room", wait.limit()):
+        backend = self._backend
+        wait: Optional[_Wait] = None
+        if timeout is not None:
+            wait = _Wait(self, "room for the item", timeout)
+        while (item := backend.try_push(value, node)) is None:
+            if wait is None:
+                wait = _Wait(self, "room for the item", None)
+            if not await backend.ready("room", wait.limit()):
                 wait.look_up()
+        return item
 
     async def send_many(self, items: Iterable[Any]) -> int:
         """Puts in one item after the other, and says how many they were."""
@@ -396,15 +419,18 @@ class AsyncSession(_Base):
 
     async def recv(self, timeout: Optional[float] = None) -> Output:
         """Takes the next output, as :meth:`Session.pull`."""
-        wait = _Wait(self, "an output", timeout)
-        while True:
-            outputs = self._backend.try_pull(1)
-            if outputs:
-                return outputs[0]
-            if self._backend.ended:
+        backend = self._backend
+        wait: Optional[_Wait] = None
+        if timeout is not None:
+            wait = _Wait(self, "an output", timeout)
+        while not (outputs := backend.try_pull(1)):
+            if backend.ended:
                 raise _at_end()
-            if not await self._backend.ready("output", wait.limit()):
+            if wait is None:
+                wait = _Wait(self, "an output", None)
+            if not await backend.ready("output", wait.limit()):
                 wait.look_up()
+        return outputs[0]
 
     async def recv_many(self, max_items: int = 64, timeout: Optional[float] = None) -> list[Output]:
         """Takes all outputs that are there, as :meth:`Session.pull_many`."""
