@@ -1189,11 +1189,9 @@ def test_which_engine(recwarn: Any) -> None:
     with pytest.raises(ManifestError, match="only in the native library"):
         Pipeline("media", [AudioLevelNode()]).open(use_rust=False)
     if native.is_available():
-        with pytest.warns(EngineWarning, match="sessions") as seen:
-            Pipeline("p", [PassThroughNode()]).open()
-        assert seen[0].filename == __file__
-        with pytest.raises(ManifestError, match="only in the native library"):
-            Pipeline("media", [AudioLevelNode()]).open()
+        for nodes in ([PassThroughNode()], [AudioLevelNode()]):
+            with Pipeline("native", nodes).open() as run:
+                assert run.engine == "native"
 
 
 def test_diagnose() -> None:

@@ -194,10 +194,10 @@ class NativeStream:
                     number = self._pushed
                     self._pushed = number + 1
                     return number
-                error: Optional[RemoteMediaError] = library.failure(struct.error, MarshalValueError)
+                refusal = library.failure(struct.error, MarshalValueError)
                 library.lib.rm_call_clear(struct)
-            if not isinstance(error, MarshalError):
-                raise self._refusal(error)
+            if not isinstance(refusal, MarshalError):
+                raise self._refusal(refusal)
         # Where the value cannot cross, this says better why.
         text, parts = marshal.encode(value)
         tail = _ALL if node is None else b"[\0\0\0\0" + dumps(node, 2)
@@ -235,6 +235,7 @@ class NativeStream:
                     count = int(call.struct.accepted)
                     self._pushed += count
                     return count
+            assert error is not None
             if not guessed or not isinstance(error, MarshalError):
                 raise self._refusal(error)
             text, guessed = None, False
@@ -300,7 +301,7 @@ class NativeStream:
             # It has failed, or was cancelled.
             while not self._over:
                 self._fetch(1, _WANT_END, _SLICE_US)
-        return phase != "initialize"
+        return bool(phase != "initialize")
 
     def work(self, want: Want, until: Optional[float]) -> bool:
         while not self._has(want):
