@@ -600,7 +600,10 @@ rm_status rm_pipeline_new(struct rm_runtime *runtime,
  The same for a manifest that may also name node types which the host implements: a JSON array of
  their names in `types_json`. They take any parameters; one that has the name of a type of the
  library's takes its place. What their nodes have to do comes as tasks, see rm_call_exchange.
- Such a manifest is not remembered.
+ Such a manifest is not remembered. A pipeline with such nodes is run with rm_run_open; to run it
+ on a batch is RM_E_UNSUPPORTED.
+
+ Fails as rm_pipeline_new does, and with RM_E_JSON for `types_json` that is no array of texts.
  */
 rm_status rm_pipeline_new_hosted(struct rm_runtime *runtime,
                                  const char *manifest_json,
@@ -627,8 +630,9 @@ rm_status rm_pipeline_info(const struct rm_pipeline *pipeline,
  is without end. `result` is a JSON array: the outputs of all sinks, in the order in which the
  sinks stand in the manifest. `report` (may be NULL) is as for rm_run_report.
 
- Fails with RM_E_ARGUMENT for an input of another shape, RM_E_TIMEOUT, RM_E_CLOSED, or what the
- failing node gives, as a rule RM_E_NODE or RM_E_IO; the error names the node and the item.
+ Fails with RM_E_ARGUMENT for an input of another shape, RM_E_UNSUPPORTED if there are nodes that
+ the host implements, RM_E_TIMEOUT, RM_E_CLOSED, or what the failing node gives, as a rule
+ RM_E_NODE or RM_E_IO; the error names the node and the item.
  */
 rm_status rm_pipeline_run(const struct rm_pipeline *pipeline,
                           const struct rm_data *input,
@@ -667,6 +671,9 @@ rm_status rm_run_start(const struct rm_pipeline *pipeline,
  RM_OK: complete, and `result` and `report` (may be NULL) are as for rm_pipeline_run. RM_AGAIN:
  there is more to do; wait again. After RM_OK or a failure the run is over: waiting again is
  RM_E_CLOSED. RM_E_BUSY: another thread is waiting. Other failures as for rm_pipeline_run.
+
+ A run of rm_run_open is complete when its input has ended and all is through; its outputs are
+ pulled, and the `result` is an empty array.
  */
 rm_status rm_run_wait(struct rm_run *run,
                       int64_t timeout_ms,
@@ -677,9 +684,14 @@ rm_status rm_run_wait(struct rm_run *run,
 /*
  Counts and times of a run so far, or of a run that is over:
  `{"items", "items_done", "time_us", "sinks": {id: outputs}, "nodes": {id: {"node_type",
- "items_in", "items_out", "time_us"}}}`. Times are in microseconds; for a node that waits the
- time includes the waiting. RM_E_BUSY while another thread is waiting for the run. May be asked
- in a forked child of a run from before.
+ "items_in", "items_out", "errors", "retries", "dropped", "time_us", "p50_us", "p99_us"}},
+ "queues": [{"from", "to", "fill", "peak", "dropped"}]}`. Times are in microseconds; for a node
+ that waits the time includes the waiting. Half, and 99 of 100, of the values took no longer than
+ `p50_us` and `p99_us`, to within a factor of 2. The `dropped` of a node and of a queue count
+ values; `fill` and `peak` count what items put on the connection, one for each item.
+
+ RM_E_BUSY while another thread is waiting for a run of rm_run_start whose nodes compute one
+ after the other. May be asked in a forked child of a run from before.
  */
 rm_status rm_run_report(struct rm_run *run, struct rm_data **out, struct rm_error **error);
 
@@ -710,7 +722,10 @@ void rm_run_free(struct rm_run *run);
  */
 rm_status rm_call_run(struct rm_call *call, const char *text, size_t len);
 
-/* Frees the run, the error and what is held, that a call has left in the struct, and sets the fields to NULL. */
+/*
+ Frees the run, the error and what is held, that a call has left in the struct, and sets the
+ fields to NULL. The session stays.
+ */
 void rm_call_clear(struct rm_call *call);
 
 /*

@@ -10,7 +10,7 @@ use crate::handle::{borrow, borrow_inherited, release};
 use crate::marshal;
 use crate::pipeline::rm_pipeline;
 use crate::run::rm_run;
-use remotemedia_runtime::{Code, Error, Progress, Result, Run, Value, json};
+use remotemedia_runtime::{Code, Error, Progress, Result, Value, json};
 use std::ffi::c_char;
 use std::ptr::{null, null_mut, replace};
 use std::sync::Arc;
@@ -129,7 +129,7 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
             let (pipeline, text) = (borrow(call.pipeline)?, bytes(text.cast(), len, "text")?);
             (pipeline, input(kind, text, call.parts, part_count, pipeline.value_depth())?)
         };
-        let run = Run::new(pipeline.plan.clone(), &input, timeout(call.timeout_ms))?;
+        let run = pipeline.batch(&input, timeout(call.timeout_ms))?;
         drop(input);
         let ticket = pipeline.runtime.enter(run.control())?;
         let slice = u64::try_from(slice_us).ok().map(Duration::from_micros);
@@ -161,7 +161,8 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
     })
 }
 
-/// Frees the run, the error and what is held, that a call has left in the struct, and sets the fields to NULL.
+/// Frees the run, the error and what is held, that a call has left in the struct, and sets the
+/// fields to NULL. The session stays.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_call_clear(call: *mut rm_call) {
     if !call.is_null() && call.is_aligned() {
