@@ -126,6 +126,26 @@
  the input, in the same order, with the same memory; in the text None stands for them.
  */
 #define RM_UNCHANGED 4
+/* What rm_call_exchange waits for: room for another item. */
+#define RM_WANT_ROOM 1
+/* An output. */
+#define RM_WANT_OUTPUT 2
+/* A task of a node that the host implements. */
+#define RM_WANT_TASK 4
+/* Nothing but the end of the run. */
+#define RM_WANT_END 8
+/* Kind of a task: to acquire what the node needs; its parameters come with it. */
+#define RM_TASK_INITIALIZE 0
+/* To process a value, which comes with it. The answer is the values that it makes of it. */
+#define RM_TASK_PROCESS 1
+/* To give what it still holds, at the end of input. */
+#define RM_TASK_FLUSH 2
+/* To forget what it holds, if it is not to be kept: what was in flight was discarded. */
+#define RM_TASK_INTERRUPT 3
+/* To go on with the parameters that come with it. */
+#define RM_TASK_SET 4
+/* To release what it holds. The last one. */
+#define RM_TASK_CLEANUP 5
 
 /*
  Type of an event: a message for the log. `data` is JSON:
@@ -423,6 +443,18 @@ typedef struct rm_call {
   struct rm_data *held;
 } rm_call;
 
+/* An output of a run that was opened. */
+typedef struct rm_output {
+  /* sizeof(rm_output) of the side that made the struct. */
+  uint32_t struct_size;
+  /* The place in the manifest of the sink that gave it. */
+  uint32_t node;
+  /* The number of the item that it comes from; -1 for what was flushed at the end of input. */
+  int64_t item;
+  /* The value; yours to free. */
+  struct rm_data *data;
+} rm_output;
+
 /*
  One event. Fields are only ever added at the end; types that you do not know are to be ignored,
  and freed.
@@ -570,10 +602,12 @@ rm_status rm_runtime_query(struct rm_runtime *runtime,
 /*
  Ends a runtime: pipelines of it cannot be made or run any more (RM_E_CLOSED), and runs that are
  going on are cancelled. Waits for them up to `timeout_ms`; RM_AGAIN if some are left then. A run
- that nobody is waiting for is left: it is over once it is waited for or freed. Closing again is
+ that nobody is waiting for is left: it is over once it is waited for, pulled from or freed. Closing again is
  fine; the default runtime (NULL) is RM_E_ARGUMENT. Do not call it from a callback.
  */
-rm_status rm_runtime_close(struct rm_runtime *runtime, int64_t timeout_ms, struct rm_error **error);
+rm_status rm_runtime_close(struct rm_runtime *runtime,
+                           int64_t timeout_ms,
+                           struct rm_error **error);
 
 /* Gives a runtime back. Without rm_runtime_close its pipelines and runs go on. */
 void rm_runtime_free(struct rm_runtime *runtime);
@@ -738,6 +772,122 @@ rm_status rm_pipeline_report(const struct rm_pipeline *pipeline,
                              size_t len,
                              struct rm_data **out,
                              struct rm_error **error);
+
+/*
+ Opens a run that is fed piece by piece: rm_run_push, rm_run_end, rm_run_pull. Up to `window` items
+ (1 or more; 0 is 64) are inside at once: pushed, and not yet through all nodes or with outputs
+ that were not pulled. `timeout_ms` is the time for all of it; -1 is without end.
+
+ Cheap nodes work on the thread that pushes or pulls; heavy nodes and nodes that wait work on the
+ library's threads. RM_E_CLOSED if the runtime is.
+ */
+rm_status rm_run_open(const struct rm_pipeline *pipeline,
+                      uint64_t window,
+                      int64_t timeout_ms,
+                      struct rm_run **out,
+                      struct rm_error **error);
+
+/*
+ Pushes an item to every source node, or to the one whose id is `node` (NULL for all). Waits up to
+ `timeout_ms` for room; RM_AGAIN if there was none, and the item is not in. `number` (may be NULL)
+ gets the item's number, counted from 0.
+
+ Fails with what has ended the run; RM_E_CLOSED after rm_run_end and for a run that was not
+ opened; RM_E_ARGUMENT for a node that is not a source.
+ */
+rm_status rm_run_push(struct rm_run *run,
+                      const struct rm_data *item,
+                      const char *node,
+                      size_t node_len,
+                      int64_t timeout_ms,
+                      uint64_t *number,
+                      struct rm_error **error);
+
+/*
+ Says that there are no more items: the nodes are flushed, and rm_run_pull comes to RM_END. More
+ than once is fine. Fails with what has ended the run.
+ */
+rm_status rm_run_end(struct rm_run *run, struct rm_error **error);
+
+/*
+ Takes up to `capacity` outputs, and waits up to `timeout_ms` for the first; set the `struct_size`
+ of the first in `out`. `count` gets how many there are. Outputs come by item, and within an item
+ in the order of the sinks in the manifest.
+
+ RM_AGAIN: there was none in this time. RM_END: the run is complete, and there are none left.
+ Fails, after the outputs that came before it, with what has ended the run; a cancellation comes
+ at once. RM_E_CLOSED for a run that was not opened.
+ */
+rm_status rm_run_pull(struct rm_run *run,
+                      int64_t timeout_ms,
+                      struct rm_output *out,
+                      uint32_t capacity,
+                      uint32_t *count,
+                      struct rm_error **error);
+
+/*
+ Discards what is in flight and keeps the run: items that were pushed and are not yet through,
+ and outputs that were not pulled. What stays: the nodes with their state, unless they forget it;
+ the count of items; parameters that were set. A node that is at work on a value is not stopped,
+ unless it waits; what it gives is discarded. RM_E_CLOSED for a run that was not opened.
+ */
+rm_status rm_run_interrupt(struct rm_run *run, struct rm_error **error);
+
+/*
+ Gives a node other parameters, from the next item that is pushed: a JSON object of those that
+ change. In the node's place comes a fresh one; what the old one held is lost. RM_E_ARGUMENT for a
+ node that is not there, RM_E_MANIFEST for parameters that it does not take, with a pointer into
+ them, RM_E_JSON for text that is no JSON object; RM_E_CLOSED after the end of input and for a run
+ that was not opened.
+ */
+rm_status rm_run_set(struct rm_run *run,
+                     const char *node,
+                     size_t node_len,
+                     const char *params_json,
+                     size_t params_len,
+                     struct rm_error **error);
+
+/*
+ What a run is at, for a person who wonders why nothing moves: JSON
+ `{"phase", "items", "inside", "outputs", "stages": [{"nodes", "state", "for", "node", "item",
+ "since_us"}]}`. `state` is "running", "ready", "waiting", "done" or "failed"; `for` says for
+ what it waits.
+ */
+rm_status rm_run_diagnose(struct rm_run *run, struct rm_data **out, struct rm_error **error);
+
+/*
+ A descriptor that becomes readable when there is something to do for somebody who has found
+ nothing: an output, room, a task, the end. It is also readable at first. Read it empty before you
+ look again, never after. It belongs to the run and never blocks. -1 where there are no such
+ descriptors (Windows), and if there is none left.
+ */
+int64_t rm_run_fd(struct rm_run *run);
+
+/*
+ Items in and outputs out in one crossing, for a run that was opened: `call->session`.
+
+ `text` is of kind RM_MARSHAL, or empty for nothing: `[items, answers, node]`. `items` go in as far
+ as there is room, to all sources or to the one whose id is `node` (None for all); `accepted`
+ gets how many that were. `answers` are those to tasks, `[node, id, values, ...]`, where an object
+ `{"code", "message", "hint"}` in place of the values is a failure (all optional; the code is
+ RM_E_NODE unless it is one of RM_E_*). Binary parts are copied.
+
+ Then, unless there is what `want` says (RM_WANT_*, 0 for nothing), works and waits for that, for
+ `slice_us`. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`, `[item,
+ node, value, ...]` with the places of sinks and item -1 for what was flushed; `tasks` up to
+ `most_tasks`, `[node, id, item, kind, value, ...]` with RM_TASK_*. It lies in `buffer`, or belongs to
+ `held`.
+
+ RM_OK: there is what was wanted. RM_AGAIN: not in this time; there may be something else. RM_END:
+ the run is complete, and its outputs are gone. Fails, after the outputs that came before it, with
+ what has ended the run; tasks that are left then are given all the same. Only if `text` has items,
+ which are then not taken, it fails before it gives anything. RM_E_CLOSED also for items after
+ rm_run_end and for a run that was not opened; RM_E_ARGUMENT, RM_E_UTF8 and RM_E_LIMIT for a text
+ that cannot be read. The fields `error` and `held` are overwritten: clear them before.
+ */
+rm_status rm_call_exchange(struct rm_call *call,
+                           const char *text,
+                           size_t len);
 
 /* Makes an empty queue. */
 rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);

@@ -68,6 +68,26 @@
 
 #define RM_UNCHANGED 4
 
+#define RM_WANT_ROOM 1
+
+#define RM_WANT_OUTPUT 2
+
+#define RM_WANT_TASK 4
+
+#define RM_WANT_END 8
+
+#define RM_TASK_INITIALIZE 0
+
+#define RM_TASK_PROCESS 1
+
+#define RM_TASK_FLUSH 2
+
+#define RM_TASK_INTERRUPT 3
+
+#define RM_TASK_SET 4
+
+#define RM_TASK_CLEANUP 5
+
 #define RM_EVENT_LOG 1
 
 #define RM_LOG_ERROR 1
@@ -176,6 +196,13 @@ typedef struct rm_call {
   uint32_t accepted;
   struct rm_data *held;
 } rm_call;
+
+typedef struct rm_output {
+  uint32_t struct_size;
+  uint32_t node;
+  int64_t item;
+  struct rm_data *data;
+} rm_output;
 
 typedef struct rm_event {
   uint32_t struct_size;
@@ -296,6 +323,44 @@ rm_status rm_pipeline_report(const struct rm_pipeline *pipeline,
                              size_t len,
                              struct rm_data **out,
                              struct rm_error **error);
+
+rm_status rm_run_open(const struct rm_pipeline *pipeline,
+                      uint64_t window,
+                      int64_t timeout_ms,
+                      struct rm_run **out,
+                      struct rm_error **error);
+
+rm_status rm_run_push(struct rm_run *run,
+                      const struct rm_data *item,
+                      const char *node,
+                      size_t node_len,
+                      int64_t timeout_ms,
+                      uint64_t *number,
+                      struct rm_error **error);
+
+rm_status rm_run_end(struct rm_run *run, struct rm_error **error);
+
+rm_status rm_run_pull(struct rm_run *run,
+                      int64_t timeout_ms,
+                      struct rm_output *out,
+                      uint32_t capacity,
+                      uint32_t *count,
+                      struct rm_error **error);
+
+rm_status rm_run_interrupt(struct rm_run *run, struct rm_error **error);
+
+rm_status rm_run_set(struct rm_run *run,
+                     const char *node,
+                     size_t node_len,
+                     const char *params_json,
+                     size_t params_len,
+                     struct rm_error **error);
+
+rm_status rm_run_diagnose(struct rm_run *run, struct rm_data **out, struct rm_error **error);
+
+int64_t rm_run_fd(struct rm_run *run);
+
+rm_status rm_call_exchange(struct rm_call *call, const char *text, size_t len);
 
 rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);
 
