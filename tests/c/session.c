@@ -386,7 +386,7 @@ static void an_item_is_for_all_sources_or_for_one(void) {
 }
 
 static void a_failure_comes_after_what_came_before_it(void) {
-    rm_run *run = open_one("Add", "{}", 0);
+    rm_run *run = open_one("Add", "{\"addend\": 0}", 0);
     push(run, "1", 0);
     push(run, "2", 1);
     push(run, "\"x\"", 2);
@@ -500,7 +500,7 @@ static void a_run_is_freed_at_any_time(void) {
 }
 
 static void what_is_in_flight_is_discarded(void) {
-    rm_run *run = open_one("Buffer", "{\"buffer_size\": 2}", 2);
+    rm_run *run = open_one("Buffer", "{\"buffer_size\": 2}", 1);
     push(run, "1", 0);
     push(run, "2", 1);
     AGAIN(try_push(run, "3", NULL, 0, NULL, &error));
@@ -598,13 +598,15 @@ static void threads_push_and_pull(void) {
 }
 
 static void workers_keep_the_order(void) {
-    const char *crew = "{\"id\": \"a\", \"node_type\": \"Multiply\", \"params\": {\"factor\": 2}, "
-                       "\"parallelism\": 4}, {\"id\": \"b\", \"node_type\": \"PassThrough\"}";
-    const char *delay = "{\"id\": \"a\", \"node_type\": \"Delay\", \"params\": {\"seconds\": 0}},"
-                        "{\"id\": \"b\", \"node_type\": \"Multiply\", \"params\": {\"factor\": 2}}";
-    const char *link = "{\"from\": \"a\", \"to\": \"b\"}";
-    doubles_a_thousand(opened(pipeline_of(crew, link, NULL), 8, -1), 1);
-    doubles_a_thousand(opened(pipeline_of(delay, link, NULL), 8, -1), 1);
+    doubles_a_thousand(
+        opened(
+            pipeline_of("{\"id\": \"a\", \"node_type\": \"Delay\", \"params\": {\"seconds\": 0}},"
+                        "{\"id\": \"b\", \"node_type\": \"Multiply\", \"params\": {\"factor\": "
+                        "2}},"
+                        "{\"id\": \"c\", \"node_type\": \"Delay\", \"params\": {\"seconds\": 0}}",
+                        "{\"from\": \"a\", \"to\": \"b\"}, {\"from\": \"b\", \"to\": \"c\"}", NULL),
+            8, -1),
+        2);
 }
 
 static void a_heavy_graph_is_fed(void) {
@@ -633,18 +635,23 @@ static void a_heavy_graph_is_fed(void) {
     rm_data *audio = NULL;
     OK(rm_data_new(&view, NULL, NULL, &audio, &error));
     int64_t last[3] = {-1, -1, -1}, levels = 0, chunks = 0;
-    for (int i = 0; i < 20; i++) {
-        OK(rm_run_push(run, audio, NO_ONE, -1, NULL, &error));
-        if (i == 19) OK(rm_run_end(run, &error));
-        rm_output output;
-        rm_status status;
-        while ((status = pull(run, i == 19 ? -1 : 0, &output)) == RM_OK) {
+    rm_output output;
+    rm_status status = RM_OK;
+    for (int pushed = 0; status != RM_END;) {
+        if (pushed < 20) {
+            status = rm_run_push(run, audio, NO_ONE, 0, NULL, &error);
+            CHECK(status == RM_OK || status == RM_AGAIN);
+            pushed += status == RM_OK;
+            if (pushed == 20) OK(rm_run_end(run, &error));
+        }
+        while ((status = pull(run, pushed == 20 || status == RM_AGAIN ? -1 : 0, &output)) ==
+               RM_OK) {
             CHECK(output.item == -1 || output.item >= last[output.node]);
             last[output.node] = output.item;
             *(output.node == 1 ? &levels : &chunks) += 1;
             rm_data_free(output.data);
         }
-        CHECK(error == NULL && status == (i == 19 ? RM_END : RM_AGAIN));
+        CHECK(error == NULL && (status == RM_AGAIN || (status == RM_END && pushed == 20)));
     }
     CHECK(levels == 20 && chunks == 40); /* of 512 samples */
     rm_data_free(audio);
@@ -797,7 +804,7 @@ static void an_exchange_takes_items_and_gives_outputs(void) {
     CHECK(call.accepted == 0);
     rm_run_free(run);
 
-    run = open_one("Add", "{}", 0); /* a failure comes after the outputs before it */
+    run = open_one("Add", "{\"addend\": 0}", 0); /* a failure comes after the outputs before it */
     call = place_for(run);
     call.want = RM_WANT_TASK;
     OK(exchange(&call, SAY("[" N2 "i" N1 "N", NONE)));

@@ -1271,10 +1271,13 @@ impl Shared {
         self.ring(&mut state);
         let begun = self.items.load(Relaxed);
         let mut number = begun;
-        let refused = match &state.outcome {
-            Some(outcome) => Some(outcome.clone().err().unwrap_or_else(closed)),
-            None if self.batch || state.last != u64::MAX => Some(input_ended()),
-            None => None,
+        // What was discarded in a run that is stopped is no room for more.
+        let refused = match (&state.outcome, &state.ending) {
+            (Some(outcome), _) => Some(outcome.clone().err().unwrap_or_else(closed)),
+            (None, Some(Ending::Stopped(error))) => Some(error.clone()),
+            _ if self.control.is_cancelled() => Some(Control::cancelled()),
+            _ if self.batch || state.last != u64::MAX => Some(input_ended()),
+            _ => None,
         };
         if let Some(error) = refused {
             self.settle(state);
