@@ -136,7 +136,7 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
         let until = slice.and_then(|slice| Instant::now().checked_add(slice));
         let progress = if slice_us == 0 { Progress::Pending } else { run.drive(until)? };
         let Progress::Done(outputs) = progress else {
-            call.run = Arc::into_raw(rm_run::new(run, ticket)).cast_mut();
+            call.run = Arc::into_raw(rm_run::new(run, ticket, pipeline)).cast_mut();
             return Ok(RM_AGAIN);
         };
         drop(ticket);
@@ -151,7 +151,7 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
             (call.given, call.text, call.len) = (output.flags, call.buffer, output.len);
             return Ok(RM_OK);
         }
-        let run = rm_run::new(run, None);
+        let run = rm_run::new(run, None, pipeline);
         let output = run.keep(output);
         call.given = output.flags | RM_HELD;
         (call.text, call.len) = (output.text.as_ptr().cast(), output.len);

@@ -243,8 +243,11 @@ pub(crate) unsafe fn input_value(input: *const rm_data, pipeline: &rm_pipeline) 
     let most = pipeline.value_depth();
     let around = if matches!(value, Value::Map(_)) { 2 } else { 1 };
     if value.depth() > most + around {
-        let message = format!("an item of the input is nested deeper than {most} levels");
-        return Err(Error::new(Code::Limit, message));
+        return Err(too_deep(most));
     }
     Ok(value.clone())
+}
+
+pub(crate) fn too_deep(most: usize) -> Error {
+    Error::new(Code::Limit, format!("an item of the input is nested deeper than {most} levels"))
 }

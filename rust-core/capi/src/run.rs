@@ -7,7 +7,7 @@ use crate::error::rm_error;
 use crate::guard::{Out, guard, quiet, timeout};
 use crate::handle::{Handle, Head, Kind, borrow_inherited, release, share};
 use crate::pipe::Pipe;
-use crate::pipeline::{input_value, rm_pipeline};
+use crate::pipeline::{input_value, rm_pipeline, too_deep};
 use crate::runtime::Ticket;
 use remotemedia_runtime::{Code, Error, Progress, Result, Run, Value};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
@@ -32,6 +32,8 @@ const POLL: Duration = Duration::from_micros(100);
 pub struct rm_run {
     head: Head,
     run: Run,
+    /// How deep an item may be nested.
+    depth: usize,
     /// Held by who waits. Books the run with its runtime until it is over, if that can be closed.
     ticket: Mutex<Option<Ticket>>,
     /// What rm_call_run has handed out.
@@ -53,17 +55,32 @@ impl rm_run {
     ) -> Result<Arc<rm_run>> {
         let run = pipeline.batch(input, timeout)?;
         let ticket = pipeline.runtime.enter(run.control())?;
-        Ok(rm_run::new(run, ticket))
+        Ok(rm_run::new(run, ticket, pipeline))
     }
 
-    /// An object for a run, which may have begun or be over.
-    pub(crate) fn new(run: Run, ticket: Option<Ticket>) -> Arc<rm_run> {
-        let (head, ticket) = (Head::new(Kind::Run), Mutex::new(ticket));
-        Arc::new(rm_run { head, run, ticket, output: OnceLock::new(), pipe: OnceLock::new() })
+    /// An object for a run of this pipeline, which may have begun or be over.
+    pub(crate) fn new(run: Run, ticket: Option<Ticket>, pipeline: &rm_pipeline) -> Arc<rm_run> {
+        Arc::new(rm_run {
+            head: Head::new(Kind::Run),
+            run,
+            depth: pipeline.value_depth(),
+            ticket: Mutex::new(ticket),
+            output: OnceLock::new(),
+            pipe: OnceLock::new(),
+        })
     }
 
     pub(crate) fn run(&self) -> &Run {
         &self.run
+    }
+
+    /// Fails for an item that is nested too deep: a node may nest what it is given, so an output may
+    /// be too deep to go in again.
+    pub(crate) fn check_depth(&self, item: &Value) -> Result<()> {
+        match item.depth() > self.depth {
+            true => Err(too_deep(self.depth)),
+            false => Ok(()),
+        }
     }
 
     /// It is over, so its runtime need not wait for it.

@@ -78,7 +78,7 @@ pub extern "C" fn rm_run_open(
         let run =
             Run::open(pipeline.plan.clone(), Options { window, timeout: timeout(timeout_ms) })?;
         let ticket = pipeline.runtime.enter(run.control())?;
-        Ok(out.set(rm_run::new(run, ticket)))
+        Ok(out.set(rm_run::new(run, ticket, pipeline)))
     })
 }
 
@@ -87,7 +87,8 @@ pub extern "C" fn rm_run_open(
 /// gets the item's number, counted from 0.
 ///
 /// Fails with what has ended the run; RM_E_CLOSED after rm_run_end and for a run that was not
-/// opened; RM_E_ARGUMENT for a node that is not a source.
+/// opened; RM_E_ARGUMENT for a node that is not a source; RM_E_LIMIT for an item that is nested too
+/// deep.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_run_push(
     run: *mut rm_run,
@@ -103,6 +104,7 @@ pub extern "C" fn rm_run_push(
         let (run, item, node) = unsafe {
             (share(run.cast_const())?, borrow(item)?.value().clone(), source(node, node_len)?)
         };
+        run.check_depth(&item)?;
         let until = end_of(timeout_ms);
         loop {
             match run.run().try_push(item.clone(), node)? {
@@ -309,7 +311,7 @@ pub extern "C" fn rm_call_exchange(
         if !text.is_empty() {
             // SAFETY: by contract.
             let parts = unsafe { parts(call.parts, call.part_count)? };
-            call.accepted = take_in(run.run(), marshal::read(text, Some(&parts), DEPTH)?)?;
+            call.accepted = take_in(run, marshal::read(text, Some(&parts), DEPTH)?)?;
         }
         let (mut outputs, mut tasks) = (Vec::new(), Vec::new());
         let mut found = fetch(run, call, &mut outputs, &mut tasks);
@@ -396,7 +398,7 @@ unsafe fn parts(parts: *const rm_view, count: u32) -> Result<Vec<Value>> {
 }
 
 /// Takes items and answers; says how many of the items.
-fn take_in(run: &Run, given: Value) -> Result<u32> {
+fn take_in(run: &rm_run, given: Value) -> Result<u32> {
     let wrong = || Error::new(Code::Argument, "the text is not [items, answers, node]");
     let Value::List(given) = given else { return Err(wrong()) };
     let [Value::List(items), Value::List(answers), node] = &given[..] else { return Err(wrong()) };
@@ -412,12 +414,13 @@ fn take_in(run: &Run, given: Value) -> Result<u32> {
             Value::Map(failure) => Err(failed(failure)),
             _ => return Err(wrong()),
         };
-        run.finish(usize::try_from(*node).map_err(|_| wrong())?, *id as u64, result)?;
+        run.run().finish(usize::try_from(*node).map_err(|_| wrong())?, *id as u64, result)?;
     }
     if items.is_empty() {
         return Ok(0);
     }
-    Ok(run.try_push_many(&mut items.iter().cloned(), node)? as u32)
+    items.iter().try_for_each(|item| run.check_depth(item))?;
+    Ok(run.run().try_push_many(&mut items.iter().cloned(), node)? as u32)
 }
 
 /// What a node of the host's says went wrong.
