@@ -962,10 +962,11 @@ static task task_at(const rm_call *call, int place) {
     return it;
 }
 
-/* The next task, which is the only one, is of this kind. */
+/* The next task is of this kind. */
 static task next_task(rm_call *call, int32_t kind) {
     call->want = RM_WANT_TASK;
     call->slice_us = -1;
+    call->most_tasks = 1; /* a host that keeps the order may have more */
     OK(exchange(call, SILENCE));
     task it = task_at(call, 0);
     if (it.kind != kind) fprintf(stderr, "a task of kind %d, not %d\n", it.kind, kind);
