@@ -346,6 +346,22 @@ static void a_full_window_holds_back(void) {
     rm_run_free(run); /* with all its outputs */
 }
 
+static void an_item_is_nested_up_to_the_limit(void) {
+    rm_runtime *runtime = NULL;
+    OK(rm_runtime_new(TEXT("{\"limits\": {\"value_depth\": 2}}"), &runtime, &error));
+    rm_run *run = opened(one_node(runtime, "PassThrough", "{}"), 0, -1);
+    rm_runtime_free(runtime);
+    push(run, "[[1]]", 0);
+    FAILS(RM_E_LIMIT, try_push(run, "[[[1]]]", NULL, -1, NULL, &error));
+    pulls(run, 0, 0, "[[1]]");
+    rm_call call = place_for(run);
+    FAILS(RM_E_LIMIT, exchange(&call, SAY("[" N1 "[" N1 "[" N1 NONE, NONE)));
+    GIVES_NOTHING(call);
+    OK(exchange(&call, SAY("[" N1 "[" N1 NONE, NONE)));
+    CHECK(call.accepted == 1);
+    rm_run_free(run);
+}
+
 static void what_is_flushed_has_no_item(void) {
     rm_run *run = open_one("Buffer", "{\"buffer_size\": 2}", 0);
     push(run, "1", 0);
@@ -1257,6 +1273,7 @@ int main(void) {
     RUN(items_go_in_and_outputs_come_out);
     RUN(many_come_at_a_time);
     RUN(a_full_window_holds_back);
+    RUN(an_item_is_nested_up_to_the_limit);
     RUN(what_is_flushed_has_no_item);
     RUN(an_item_is_for_all_sources_or_for_one);
     RUN(a_failure_comes_after_what_came_before_it);
