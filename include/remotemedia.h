@@ -730,8 +730,9 @@ rm_status rm_run_wait(struct rm_run *run,
 rm_status rm_run_report(struct rm_run *run, struct rm_data **out, struct rm_error **error);
 
 /*
- Ends a run: whoever waits for it, or waits next, gets RM_E_CANCELLED as soon as the node in
- work is done with its value. NULL, and a run that is over, are left alone.
+ Ends a run: whoever waits for it, pushes or pulls, or does so next, gets RM_E_CANCELLED as soon as
+ the node in work is done with its value. What was not pulled is discarded. NULL, and a run that is
+ over, are left alone.
  */
 void rm_run_cancel(struct rm_run *run);
 
@@ -793,7 +794,8 @@ rm_status rm_run_open(const struct rm_pipeline *pipeline,
  gets the item's number, counted from 0.
 
  Fails with what has ended the run; RM_E_CLOSED after rm_run_end and for a run that was not
- opened; RM_E_ARGUMENT for a node that is not a source.
+ opened; RM_E_ARGUMENT for a node that is not a source; RM_E_LIMIT for an item that is nested too
+ deep.
  */
 rm_status rm_run_push(struct rm_run *run,
                       const struct rm_data *item,

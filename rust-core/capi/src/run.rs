@@ -222,8 +222,9 @@ pub extern "C" fn rm_run_report(
     })
 }
 
-/// Ends a run: whoever waits for it, or waits next, gets RM_E_CANCELLED as soon as the node in
-/// work is done with its value. NULL, and a run that is over, are left alone.
+/// Ends a run: whoever waits for it, pushes or pulls, or does so next, gets RM_E_CANCELLED as soon as
+/// the node in work is done with its value. What was not pulled is discarded. NULL, and a run that is
+/// over, are left alone.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_run_cancel(run: *mut rm_run) {
     quiet((), || {
