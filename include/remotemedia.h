@@ -602,10 +602,12 @@ rm_status rm_runtime_query(struct rm_runtime *runtime,
 /*
  Ends a runtime: pipelines of it cannot be made or run any more (RM_E_CLOSED), and runs that are
  going on are cancelled. Waits for them up to `timeout_ms`; RM_AGAIN if some are left then. A run
- that nobody is waiting for is left: it is over once it is waited for or freed. Closing again is
+ that nobody is waiting for is left: it is over once it is waited for, pulled from or freed. Closing again is
  fine; the default runtime (NULL) is RM_E_ARGUMENT. Do not call it from a callback.
  */
-rm_status rm_runtime_close(struct rm_runtime *runtime, int64_t timeout_ms, struct rm_error **error);
+rm_status rm_runtime_close(struct rm_runtime *runtime,
+                           int64_t timeout_ms,
+                           struct rm_error **error);
 
 /* Gives a runtime back. Without rm_runtime_close its pipelines and runs go on. */
 void rm_runtime_free(struct rm_runtime *runtime);
@@ -632,7 +634,10 @@ rm_status rm_pipeline_new(struct rm_runtime *runtime,
  The same for a manifest that may also name node types which the host implements: a JSON array of
  their names in `types_json`. They take any parameters; one that has the name of a type of the
  library's takes its place. What their nodes have to do comes as tasks, see rm_call_exchange.
- Such a manifest is not remembered.
+ Such a manifest is not remembered. A pipeline with such nodes is run with rm_run_open; to run it
+ on a batch is RM_E_UNSUPPORTED.
+
+ Fails as rm_pipeline_new does, and with RM_E_JSON for `types_json` that is no array of texts.
  */
 rm_status rm_pipeline_new_hosted(struct rm_runtime *runtime,
                                  const char *manifest_json,
@@ -659,8 +664,9 @@ rm_status rm_pipeline_info(const struct rm_pipeline *pipeline,
  is without end. `result` is a JSON array: the outputs of all sinks, in the order in which the
  sinks stand in the manifest. `report` (may be NULL) is as for rm_run_report.
 
- Fails with RM_E_ARGUMENT for an input of another shape, RM_E_TIMEOUT, RM_E_CLOSED, or what the
- failing node gives, as a rule RM_E_NODE or RM_E_IO; the error names the node and the item.
+ Fails with RM_E_ARGUMENT for an input of another shape, RM_E_UNSUPPORTED if there are nodes that
+ the host implements, RM_E_TIMEOUT, RM_E_CLOSED, or what the failing node gives, as a rule
+ RM_E_NODE or RM_E_IO; the error names the node and the item.
  */
 rm_status rm_pipeline_run(const struct rm_pipeline *pipeline,
                           const struct rm_data *input,
@@ -699,6 +705,9 @@ rm_status rm_run_start(const struct rm_pipeline *pipeline,
  RM_OK: complete, and `result` and `report` (may be NULL) are as for rm_pipeline_run. RM_AGAIN:
  there is more to do; wait again. After RM_OK or a failure the run is over: waiting again is
  RM_E_CLOSED. RM_E_BUSY: another thread is waiting. Other failures as for rm_pipeline_run.
+
+ A run of rm_run_open is complete when its input has ended and all is through; its outputs are
+ pulled, and the `result` is an empty array.
  */
 rm_status rm_run_wait(struct rm_run *run,
                       int64_t timeout_ms,
@@ -709,15 +718,21 @@ rm_status rm_run_wait(struct rm_run *run,
 /*
  Counts and times of a run so far, or of a run that is over:
  `{"items", "items_done", "time_us", "sinks": {id: outputs}, "nodes": {id: {"node_type",
- "items_in", "items_out", "time_us"}}}`. Times are in microseconds; for a node that waits the
- time includes the waiting. RM_E_BUSY while another thread is waiting for the run. May be asked
- in a forked child of a run from before.
+ "items_in", "items_out", "errors", "retries", "dropped", "time_us", "p50_us", "p99_us"}},
+ "queues": [{"from", "to", "fill", "peak", "dropped"}]}`. Times are in microseconds; for a node
+ that waits the time includes the waiting. Half, and 99 of 100, of the values took no longer than
+ `p50_us` and `p99_us`, to within a factor of 2. The `dropped` of a node and of a queue count
+ values; `fill` and `peak` count what items put on the connection, one for each item.
+
+ RM_E_BUSY while another thread is waiting for a run of rm_run_start whose nodes compute one
+ after the other. May be asked in a forked child of a run from before.
  */
 rm_status rm_run_report(struct rm_run *run, struct rm_data **out, struct rm_error **error);
 
 /*
- Ends a run: whoever waits for it, or waits next, gets RM_E_CANCELLED as soon as the node in
- work is done with its value. NULL, and a run that is over, are left alone.
+ Ends a run: whoever waits for it, pushes or pulls, or does so next, gets RM_E_CANCELLED as soon as
+ the node in work is done with its value. What was not pulled is discarded. NULL, and a run that is
+ over, are left alone.
  */
 void rm_run_cancel(struct rm_run *run);
 
@@ -742,7 +757,10 @@ void rm_run_free(struct rm_run *run);
  */
 rm_status rm_call_run(struct rm_call *call, const char *text, size_t len);
 
-/* Frees the run, the error and what is held, that a call has left in the struct, and sets the fields to NULL. */
+/*
+ Frees the run, the error and what is held, that a call has left in the struct, and sets the
+ fields to NULL. The session stays.
+ */
 void rm_call_clear(struct rm_call *call);
 
 /*
@@ -776,7 +794,8 @@ rm_status rm_run_open(const struct rm_pipeline *pipeline,
  gets the item's number, counted from 0.
 
  Fails with what has ended the run; RM_E_CLOSED after rm_run_end and for a run that was not
- opened; RM_E_ARGUMENT for a node that is not a source.
+ opened; RM_E_ARGUMENT for a node that is not a source; RM_E_LIMIT for an item that is nested too
+ deep.
  */
 rm_status rm_run_push(struct rm_run *run,
                       const struct rm_data *item,
@@ -798,7 +817,8 @@ rm_status rm_run_end(struct rm_run *run, struct rm_error **error);
  in the order of the sinks in the manifest.
 
  RM_AGAIN: there was none in this time. RM_END: the run is complete, and there are none left.
- Fails, after the outputs that came before it, with what has ended the run.
+ Fails, after the outputs that came before it, with what has ended the run; a cancellation comes
+ at once. RM_E_CLOSED for a run that was not opened.
  */
 rm_status rm_run_pull(struct rm_run *run,
                       int64_t timeout_ms,
@@ -811,7 +831,7 @@ rm_status rm_run_pull(struct rm_run *run,
  Discards what is in flight and keeps the run: items that were pushed and are not yet through,
  and outputs that were not pulled. What stays: the nodes with their state, unless they forget it;
  the count of items; parameters that were set. A node that is at work on a value is not stopped,
- unless it waits; what it gives is discarded.
+ unless it waits; what it gives is discarded. RM_E_CLOSED for a run that was not opened.
  */
 rm_status rm_run_interrupt(struct rm_run *run, struct rm_error **error);
 
@@ -819,7 +839,8 @@ rm_status rm_run_interrupt(struct rm_run *run, struct rm_error **error);
  Gives a node other parameters, from the next item that is pushed: a JSON object of those that
  change. In the node's place comes a fresh one; what the old one held is lost. RM_E_ARGUMENT for a
  node that is not there, RM_E_MANIFEST for parameters that it does not take, with a pointer into
- them; RM_E_CLOSED after the end of input.
+ them, RM_E_JSON for text that is no JSON object; RM_E_CLOSED after the end of input and for a run
+ that was not opened.
  */
 rm_status rm_run_set(struct rm_run *run,
                      const char *node,
@@ -838,8 +859,9 @@ rm_status rm_run_diagnose(struct rm_run *run, struct rm_data **out, struct rm_er
 
 /*
  A descriptor that becomes readable when there is something to do for somebody who has found
- nothing: an output, room, a task, the end. Read it empty before you look again. It belongs to
- the run. -1 where there are no such descriptors (Windows), and if there is none left.
+ nothing: an output, room, a task, the end. It is also readable at first. Read it empty before you
+ look again, never after. It belongs to the run and never blocks. -1 where there are no such
+ descriptors (Windows), and if there is none left.
  */
 int64_t rm_run_fd(struct rm_run *run);
 
@@ -849,7 +871,8 @@ int64_t rm_run_fd(struct rm_run *run);
  `text` is of kind RM_MARSHAL, or empty for nothing: `[items, answers, node]`. `items` go in as far
  as there is room, to all sources or to the one whose id is `node` (None for all); `accepted`
  gets how many that were. `answers` are those to tasks, `[node, id, values, ...]`, where an object
- `{"code", "message", "hint"}` in place of the values is a failure. Binary parts are copied.
+ `{"code", "message", "hint"}` in place of the values is a failure (all optional; the code is
+ RM_E_NODE unless it is one of RM_E_*). Binary parts are copied.
 
  Then, unless there is what `want` says (RM_WANT_*, 0 for nothing), works and waits for that, for
  `slice_us`. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`, `[item,
@@ -857,9 +880,12 @@ int64_t rm_run_fd(struct rm_run *run);
  `most_tasks`, `[node, id, item, kind, value, ...]` with RM_TASK_*. It lies in `buffer`, or belongs to
  `held`.
 
- RM_OK: there is what was wanted. RM_AGAIN: not in this time. RM_END: the run is complete, and its
- outputs are gone. Fails, after the outputs that came before it, with what has ended the run;
- tasks that are left then are given all the same.
+ RM_OK: there is what was wanted. RM_AGAIN: not in this time; there may be something else. RM_END:
+ the run is complete, and its outputs are gone. Fails, after the outputs that came before it, with
+ what has ended the run; tasks that are left then are given all the same. Only if `text` has items,
+ which are then not taken, it fails before it gives anything. RM_E_CLOSED also for items after
+ rm_run_end and for a run that was not opened; RM_E_ARGUMENT, RM_E_UTF8 and RM_E_LIMIT for a text
+ that cannot be read. The fields `error` and `held` are overwritten: clear them before.
  */
 rm_status rm_call_exchange(struct rm_call *call,
                            const char *text,

@@ -120,7 +120,7 @@ def test_forks_without_a_sanitizer(build: Callable[..., Path]) -> None:
     keeps_its_promises("fork", run(build("tests/c/fork.c")))
 
 
-@pytest.mark.parametrize("name", ["call", "data", "dlpack", "run"])
+@pytest.mark.parametrize("name", ["call", "data", "dlpack", "run", "session"])
 def test_promises_under_valgrind(name: str, build: Callable[..., Path]) -> None:
     """The third witness: it also sees reads of uninitialised memory, in Rust as well."""
     valgrind = shutil.which("valgrind")

@@ -193,7 +193,7 @@ def test_a_tensor_of_dlpack_is_laid_out_as_the_standard_has_it(tool: Tool, tmp_p
     assert layouts[0] == layouts[1]
 
 
-@pytest.mark.parametrize("struct", ["rm_view", "rm_call", "rm_event"])
+@pytest.mark.parametrize("struct", ["rm_view", "rm_call", "rm_event", "rm_output"])
 def test_structs_are_laid_out_alike_in_c_and_cffi(struct: str, tool: Tool, tmp_path: Path) -> None:
     ffi = cffi.FFI()
     ffi.cdef(CFFI)
@@ -210,7 +210,8 @@ def test_structs_are_laid_out_alike_in_c_and_cffi(struct: str, tool: Tool, tmp_p
     assert int(size) == ffi.sizeof(struct)
     # Fields are only ever added at the end, so the first version stays as it was.
     assert layout[0] == ("struct_size", 0)
-    assert {"rm_view": 96, "rm_call": 88, "rm_event": 16}[struct] <= int(size)
+    sizes = {"rm_view": 96, "rm_call": 144, "rm_event": 16, "rm_output": 24}
+    assert sizes[struct] <= int(size)
 
 
 def test_comments_speak_of_what_there_is() -> None:
@@ -257,3 +258,8 @@ def test_the_codes_have_their_numbers_for_ever() -> None:
         "RM_AGAIN": "1",
         **{f"RM_E_{name}": str(-number) for number, name in enumerate(failures, 1)},
     }
+    wants = dict(re.findall(r"^#define RM_WANT_(\w+) (\d+)$", CODE, re.MULTILINE))
+    assert wants == {"ROOM": "1", "OUTPUT": "2", "TASK": "4", "END": "8"}
+    tasks = dict(re.findall(r"^#define RM_TASK_(\w+) (\d+)$", CODE, re.MULTILINE))
+    kinds = ["INITIALIZE", "PROCESS", "FLUSH", "INTERRUPT", "SET", "CLEANUP"]
+    assert tasks == {kind: str(number) for number, kind in enumerate(kinds)}

@@ -10,7 +10,7 @@ use crate::handle::{borrow, borrow_inherited, release};
 use crate::marshal;
 use crate::pipeline::rm_pipeline;
 use crate::run::rm_run;
-use remotemedia_runtime::{Code, Error, Progress, Result, Run, Value, json};
+use remotemedia_runtime::{Code, Error, Progress, Result, Value, json};
 use std::ffi::c_char;
 use std::ptr::{null, null_mut, replace};
 use std::sync::Arc;
@@ -129,14 +129,14 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
             let (pipeline, text) = (borrow(call.pipeline)?, bytes(text.cast(), len, "text")?);
             (pipeline, input(kind, text, call.parts, part_count, pipeline.value_depth())?)
         };
-        let run = Run::new(pipeline.plan.clone(), &input, timeout(call.timeout_ms))?;
+        let run = pipeline.batch(&input, timeout(call.timeout_ms))?;
         drop(input);
         let ticket = pipeline.runtime.enter(run.control())?;
         let slice = u64::try_from(slice_us).ok().map(Duration::from_micros);
         let until = slice.and_then(|slice| Instant::now().checked_add(slice));
         let progress = if slice_us == 0 { Progress::Pending } else { run.drive(until)? };
         let Progress::Done(outputs) = progress else {
-            call.run = Arc::into_raw(rm_run::new(run, ticket)).cast_mut();
+            call.run = Arc::into_raw(rm_run::new(run, ticket, pipeline)).cast_mut();
             return Ok(RM_AGAIN);
         };
         drop(ticket);
@@ -151,7 +151,7 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
             (call.given, call.text, call.len) = (output.flags, call.buffer, output.len);
             return Ok(RM_OK);
         }
-        let run = rm_run::new(run, None);
+        let run = rm_run::new(run, None, pipeline);
         let output = run.keep(output);
         call.given = output.flags | RM_HELD;
         (call.text, call.len) = (output.text.as_ptr().cast(), output.len);
@@ -161,7 +161,8 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
     })
 }
 
-/// Frees the run, the error and what is held, that a call has left in the struct, and sets the fields to NULL.
+/// Frees the run, the error and what is held, that a call has left in the struct, and sets the
+/// fields to NULL. The session stays.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_call_clear(call: *mut rm_call) {
     if !call.is_null() && call.is_aligned() {

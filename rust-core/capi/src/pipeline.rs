@@ -8,10 +8,11 @@ use crate::guard::{Out, bytes, guard, text, timeout};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
 use crate::run::rm_run;
 use crate::runtime::{rm_runtime, runtime_or_default};
-use remotemedia_runtime::{Code, Error, Limits, NodeType, Plan, Result, Value};
+use remotemedia_runtime::{Code, Error, Limits, NodeType, Plan, Result, Run, Value};
 use std::ffi::c_char;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A manifest that was found good: ready to be run any number of times.
 ///
@@ -36,6 +37,17 @@ impl rm_pipeline {
     /// How deep an item of the input may be nested.
     pub(crate) fn value_depth(&self) -> usize {
         self.runtime.runtime().limits().value_depth.min(Limits::VALUE_DEPTH)
+    }
+
+    /// A run on a whole input.
+    pub(crate) fn batch(&self, input: &Value, timeout: Option<Duration>) -> Result<Run> {
+        if self.plan.is_hosted() {
+            let message =
+                "the pipeline has nodes of the host's, whose tasks a batch hands to nobody";
+            return Err(Error::new(Code::Unsupported, message)
+                .hint("open it with rm_run_open and answer the tasks with rm_call_exchange"));
+        }
+        Run::new(self.plan.clone(), input, timeout)
     }
 }
 
@@ -77,7 +89,10 @@ pub extern "C" fn rm_pipeline_new(
 /// The same for a manifest that may also name node types which the host implements: a JSON array of
 /// their names in `types_json`. They take any parameters; one that has the name of a type of the
 /// library's takes its place. What their nodes have to do comes as tasks, see rm_call_exchange.
-/// Such a manifest is not remembered.
+/// Such a manifest is not remembered. A pipeline with such nodes is run with rm_run_open; to run it
+/// on a batch is RM_E_UNSUPPORTED.
+///
+/// Fails as rm_pipeline_new does, and with RM_E_JSON for `types_json` that is no array of texts.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_pipeline_new_hosted(
     runtime: *mut rm_runtime,
@@ -97,7 +112,7 @@ pub extern "C" fn rm_pipeline_new_hosted(
         let (runtime, types) =
             unsafe { (runtime_or_default(runtime)?, text(types_json, types_len, "types_json")?) };
         let types: Vec<String> = serde_json::from_str(types).map_err(|e| {
-            Error::new(Code::Json, format!("types_json is not a list of names: {e}"))
+            Error::new(Code::Json, format!("types_json is not an array of names: {e}"))
         })?;
         let types: Vec<_> = types.into_iter().map(|name| Arc::new(NodeType::host(name))).collect();
         runtime.check_open()?;
@@ -132,8 +147,9 @@ pub extern "C" fn rm_pipeline_info(
 /// is without end. `result` is a JSON array: the outputs of all sinks, in the order in which the
 /// sinks stand in the manifest. `report` (may be NULL) is as for rm_run_report.
 ///
-/// Fails with RM_E_ARGUMENT for an input of another shape, RM_E_TIMEOUT, RM_E_CLOSED, or what the
-/// failing node gives, as a rule RM_E_NODE or RM_E_IO; the error names the node and the item.
+/// Fails with RM_E_ARGUMENT for an input of another shape, RM_E_UNSUPPORTED if there are nodes that
+/// the host implements, RM_E_TIMEOUT, RM_E_CLOSED, or what the failing node gives, as a rule
+/// RM_E_NODE or RM_E_IO; the error names the node and the item.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_pipeline_run(
     pipeline: *const rm_pipeline,
@@ -227,8 +243,11 @@ pub(crate) unsafe fn input_value(input: *const rm_data, pipeline: &rm_pipeline) 
     let most = pipeline.value_depth();
     let around = if matches!(value, Value::Map(_)) { 2 } else { 1 };
     if value.depth() > most + around {
-        let message = format!("an item of the input is nested deeper than {most} levels");
-        return Err(Error::new(Code::Limit, message));
+        return Err(too_deep(most));
     }
     Ok(value.clone())
+}
+
+pub(crate) fn too_deep(most: usize) -> Error {
+    Error::new(Code::Limit, format!("an item of the input is nested deeper than {most} levels"))
 }

@@ -78,7 +78,7 @@ pub extern "C" fn rm_run_open(
         let run =
             Run::open(pipeline.plan.clone(), Options { window, timeout: timeout(timeout_ms) })?;
         let ticket = pipeline.runtime.enter(run.control())?;
-        Ok(out.set(rm_run::new(run, ticket)))
+        Ok(out.set(rm_run::new(run, ticket, pipeline)))
     })
 }
 
@@ -87,7 +87,8 @@ pub extern "C" fn rm_run_open(
 /// gets the item's number, counted from 0.
 ///
 /// Fails with what has ended the run; RM_E_CLOSED after rm_run_end and for a run that was not
-/// opened; RM_E_ARGUMENT for a node that is not a source.
+/// opened; RM_E_ARGUMENT for a node that is not a source; RM_E_LIMIT for an item that is nested too
+/// deep.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_run_push(
     run: *mut rm_run,
@@ -103,6 +104,7 @@ pub extern "C" fn rm_run_push(
         let (run, item, node) = unsafe {
             (share(run.cast_const())?, borrow(item)?.value().clone(), source(node, node_len)?)
         };
+        run.check_depth(&item)?;
         let until = end_of(timeout_ms);
         loop {
             match run.run().try_push(item.clone(), node)? {
@@ -136,7 +138,8 @@ pub extern "C" fn rm_run_end(run: *mut rm_run, error: *mut *mut rm_error) -> rm_
 /// in the order of the sinks in the manifest.
 ///
 /// RM_AGAIN: there was none in this time. RM_END: the run is complete, and there are none left.
-/// Fails, after the outputs that came before it, with what has ended the run.
+/// Fails, after the outputs that came before it, with what has ended the run; a cancellation comes
+/// at once. RM_E_CLOSED for a run that was not opened.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_run_pull(
     run: *mut rm_run,
@@ -147,12 +150,14 @@ pub extern "C" fn rm_run_pull(
     error: *mut *mut rm_error,
 ) -> rm_status {
     guard(error, || {
+        if !count.is_null() {
+            // SAFETY: not NULL, and by rule 2 a place for a number.
+            unsafe { *count = 0 };
+        }
         if count.is_null() || out.is_null() || !out.is_aligned() || capacity == 0 {
             let message = "out or count is NULL, or there is no room for an output";
             return Err(Error::new(Code::Argument, message));
         }
-        // SAFETY: not NULL, and by rule 2 a place for a number.
-        unsafe { *count = 0 };
         // SAFETY: not NULL; the size comes first in every version of the struct.
         let size = unsafe { (*out).struct_size } as usize;
         if size < size_of::<rm_output>() {
@@ -181,7 +186,7 @@ pub extern "C" fn rm_run_pull(
             (out.struct_size, out.node, out.data) = (size as u32, output.node as u32, data);
             out.item = number_of(output.item);
         }
-        // SAFETY: as above.
+        // SAFETY: not NULL, as above.
         unsafe { *count = outputs.len() as u32 };
         Ok(RM_OK)
     })
@@ -190,7 +195,7 @@ pub extern "C" fn rm_run_pull(
 /// Discards what is in flight and keeps the run: items that were pushed and are not yet through,
 /// and outputs that were not pulled. What stays: the nodes with their state, unless they forget it;
 /// the count of items; parameters that were set. A node that is at work on a value is not stopped,
-/// unless it waits; what it gives is discarded.
+/// unless it waits; what it gives is discarded. RM_E_CLOSED for a run that was not opened.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_run_interrupt(run: *mut rm_run, error: *mut *mut rm_error) -> rm_status {
     guard(error, || {
@@ -203,7 +208,8 @@ pub extern "C" fn rm_run_interrupt(run: *mut rm_run, error: *mut *mut rm_error) 
 /// Gives a node other parameters, from the next item that is pushed: a JSON object of those that
 /// change. In the node's place comes a fresh one; what the old one held is lost. RM_E_ARGUMENT for a
 /// node that is not there, RM_E_MANIFEST for parameters that it does not take, with a pointer into
-/// them; RM_E_CLOSED after the end of input.
+/// them, RM_E_JSON for text that is no JSON object; RM_E_CLOSED after the end of input and for a run
+/// that was not opened.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_run_set(
     run: *mut rm_run,
@@ -249,8 +255,9 @@ pub extern "C" fn rm_run_diagnose(
 }
 
 /// A descriptor that becomes readable when there is something to do for somebody who has found
-/// nothing: an output, room, a task, the end. Read it empty before you look again. It belongs to
-/// the run. -1 where there are no such descriptors (Windows), and if there is none left.
+/// nothing: an output, room, a task, the end. It is also readable at first. Read it empty before you
+/// look again, never after. It belongs to the run and never blocks. -1 where there are no such
+/// descriptors (Windows), and if there is none left.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
     crate::guard::quiet(-1, || {
@@ -264,7 +271,8 @@ pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
 /// `text` is of kind RM_MARSHAL, or empty for nothing: `[items, answers, node]`. `items` go in as far
 /// as there is room, to all sources or to the one whose id is `node` (None for all); `accepted`
 /// gets how many that were. `answers` are those to tasks, `[node, id, values, ...]`, where an object
-/// `{"code", "message", "hint"}` in place of the values is a failure. Binary parts are copied.
+/// `{"code", "message", "hint"}` in place of the values is a failure (all optional; the code is
+/// RM_E_NODE unless it is one of RM_E_*). Binary parts are copied.
 ///
 /// Then, unless there is what `want` says (RM_WANT_*, 0 for nothing), works and waits for that, for
 /// `slice_us`. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`, `[item,
@@ -272,9 +280,12 @@ pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
 /// `most_tasks`, `[node, id, item, kind, value, ...]` with RM_TASK_*. It lies in `buffer`, or belongs to
 /// `held`.
 ///
-/// RM_OK: there is what was wanted. RM_AGAIN: not in this time. RM_END: the run is complete, and its
-/// outputs are gone. Fails, after the outputs that came before it, with what has ended the run;
-/// tasks that are left then are given all the same.
+/// RM_OK: there is what was wanted. RM_AGAIN: not in this time; there may be something else. RM_END:
+/// the run is complete, and its outputs are gone. Fails, after the outputs that came before it, with
+/// what has ended the run; tasks that are left then are given all the same. Only if `text` has items,
+/// which are then not taken, it fails before it gives anything. RM_E_CLOSED also for items after
+/// rm_run_end and for a run that was not opened; RM_E_ARGUMENT, RM_E_UTF8 and RM_E_LIMIT for a text
+/// that cannot be read. The fields `error` and `held` are overwritten: clear them before.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_call_exchange(
     call: *mut rm_call,
@@ -300,7 +311,7 @@ pub extern "C" fn rm_call_exchange(
         if !text.is_empty() {
             // SAFETY: by contract.
             let parts = unsafe { parts(call.parts, call.part_count)? };
-            call.accepted = take_in(run.run(), marshal::read(text, Some(&parts), DEPTH)?)?;
+            call.accepted = take_in(run, marshal::read(text, Some(&parts), DEPTH)?)?;
         }
         let (mut outputs, mut tasks) = (Vec::new(), Vec::new());
         let mut found = fetch(run, call, &mut outputs, &mut tasks);
@@ -346,10 +357,13 @@ unsafe fn source<'a>(node: *const c_char, len: usize) -> Result<Option<&'a str>>
 fn over(run: &rm_run, pulled: Result<()>) -> Result<bool> {
     match pulled {
         Ok(()) => Ok(false),
-        Err(error) => {
-            run.leave();
-            if error.code == Code::Closed { Ok(true) } else { Err(error) }
-        }
+        Err(error) => match run.run().outcome() {
+            Some(outcome) => {
+                run.leave();
+                outcome.map(|()| true)
+            }
+            None => Err(error),
+        },
     }
 }
 
@@ -384,7 +398,7 @@ unsafe fn parts(parts: *const rm_view, count: u32) -> Result<Vec<Value>> {
 }
 
 /// Takes items and answers; says how many of the items.
-fn take_in(run: &Run, given: Value) -> Result<u32> {
+fn take_in(run: &rm_run, given: Value) -> Result<u32> {
     let wrong = || Error::new(Code::Argument, "the text is not [items, answers, node]");
     let Value::List(given) = given else { return Err(wrong()) };
     let [Value::List(items), Value::List(answers), node] = &given[..] else { return Err(wrong()) };
@@ -400,12 +414,13 @@ fn take_in(run: &Run, given: Value) -> Result<u32> {
             Value::Map(failure) => Err(failed(failure)),
             _ => return Err(wrong()),
         };
-        run.finish(usize::try_from(*node).map_err(|_| wrong())?, *id as u64, result)?;
+        run.run().finish(usize::try_from(*node).map_err(|_| wrong())?, *id as u64, result)?;
     }
     if items.is_empty() {
         return Ok(0);
     }
-    Ok(run.try_push_many(&mut items.iter().cloned(), node)? as u32)
+    items.iter().try_for_each(|item| run.check_depth(item))?;
+    Ok(run.run().try_push_many(&mut items.iter().cloned(), node)? as u32)
 }
 
 /// What a node of the host's says went wrong.
@@ -423,23 +438,22 @@ fn failed(failure: &remotemedia_runtime::Map) -> Error {
     }
 }
 
-/// Takes what is there.
+/// Takes what is there, besides what was taken before.
 fn fetch(
     run: &rm_run,
     call: &rm_call,
     outputs: &mut Vec<remotemedia_runtime::Output>,
     tasks: &mut Vec<Task>,
 ) -> Result<rm_status> {
-    if call.most_tasks > 0 {
-        tasks.extend(run.run().take_work(call.most_tasks as usize));
+    if tasks.len() < call.most_tasks as usize {
+        tasks.extend(run.run().take_work(call.most_tasks as usize - tasks.len()));
     }
-    if call.most > 0 {
-        let ended = over(run, run.run().try_pull_many(call.most as usize, outputs))?;
-        if ended {
-            return Ok(RM_END);
-        }
+    // The end comes after the outputs, so it is not looked for together with them.
+    let pulls = call.most > 0 && outputs.is_empty();
+    match pulls && over(run, run.run().try_pull_many(call.most as usize, outputs))? {
+        true => Ok(RM_END),
+        false => Ok(RM_OK),
     }
-    Ok(RM_OK)
 }
 
 /// Puts outputs and tasks where the caller finds them.

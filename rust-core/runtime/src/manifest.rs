@@ -165,6 +165,11 @@ impl Plan {
         self.name.as_deref()
     }
 
+    /// Whether there are nodes that the host implements.
+    pub fn is_hosted(&self) -> bool {
+        self.nodes.iter().any(|node| node.kind == Kind::Host)
+    }
+
     /// What it consists of:
     /// `{"name", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}`, in the order of the
     /// manifest.

@@ -422,7 +422,13 @@ impl Run {
 
     /// The same for what a batch is too late for.
     fn fed(&self) -> Result<&Arc<Shared>> {
-        self.shared().filter(|shared| !shared.batch).ok_or_else(input_ended)
+        self.shared().filter(|shared| !shared.batch).ok_or_else(|| {
+            Error::new(
+                Code::Closed,
+                "the run has its whole input, and gives its outputs at the end",
+            )
+            .hint("open a run to push items and to pull outputs")
+        })
     }
 
     /// What ends this run from another thread.
@@ -550,6 +556,12 @@ impl Run {
         Ok(())
     }
 
+    /// How a run that was opened has ended, though there may be outputs that were not pulled. None
+    /// before its end, and for a batch.
+    pub fn outcome(&self) -> Option<Result<()>> {
+        self.fed().ok().and_then(|shared| shared.lock().outcome.clone())
+    }
+
     /// Waits until there is what is wanted, or the run is over, or `until` has passed. A run that
     /// needs no other threads is worked on meanwhile. False if the time is over; and for a batch that
     /// only [`Run::drive`] works on.
@@ -628,10 +640,7 @@ impl Run {
     /// # Errors
     /// `RM_E_CLOSED` for a batch.
     pub fn interrupt(&self) -> Result<()> {
-        let shared = self.fed().map_err(|_| {
-            Error::new(Code::Closed, "a batch cannot be interrupted")
-                .hint("cancel it, or push its items to a run that was opened")
-        })?;
+        let shared = self.fed()?;
         let mut state = shared.lock();
         if state.failed.is_some() || state.ending.is_some() {
             return Ok(());
@@ -708,7 +717,6 @@ impl Run {
 
     /// Counts and times so far. Never waits for anybody.
     ///
-    ///
     /// `{"items", "items_done", "time_us", "sinks": {id: outputs}, "nodes": {id: {"node_type",
     /// "items_in", "items_out", "errors", "retries", "dropped", "time_us", "p50_us", "p99_us"}},
     /// "queues": [{"from", "to", "fill", "peak", "dropped"}]}`. Times are those of the nodes' calls;
@@ -737,7 +745,7 @@ impl Run {
     }
 
     /// What every stage is at, for a person who wonders why nothing moves:
-    /// `{"phase", "items", "inside", "stages": [{"nodes": [id], "state", "for", "node", "item",
+    /// `{"phase", "items", "inside", "outputs", "stages": [{"nodes": [id], "state", "for", "node", "item",
     /// "since_us"}]}`. `state` is "running", "ready", "waiting", "done" or "failed"; `for` says for what it
     /// waits. `node` and `item` are those in work, and `since_us` how long ago that began.
     pub fn diagnose(&self) -> Value {
@@ -1263,10 +1271,13 @@ impl Shared {
         self.ring(&mut state);
         let begun = self.items.load(Relaxed);
         let mut number = begun;
-        let refused = match &state.outcome {
-            Some(outcome) => Some(outcome.clone().err().unwrap_or_else(closed)),
-            None if self.batch || state.last != u64::MAX => Some(input_ended()),
-            None => None,
+        // What was discarded in a run that is stopped is no room for more.
+        let refused = match (&state.outcome, &state.ending) {
+            (Some(outcome), _) => Some(outcome.clone().err().unwrap_or_else(closed)),
+            (None, Some(Ending::Stopped(error))) => Some(error.clone()),
+            _ if self.control.is_cancelled() => Some(Control::cancelled()),
+            _ if self.batch || state.last != u64::MAX => Some(input_ended()),
+            _ => None,
         };
         if let Some(error) = refused {
             self.settle(state);
