@@ -134,6 +134,8 @@
 #define RM_WANT_TASK 4
 /* Nothing but the end of the run. */
 #define RM_WANT_END 8
+/* All nodes initialized. */
+#define RM_WANT_BEGUN 16
 /* Kind of a task: to acquire what the node needs; its parameters come with it. */
 #define RM_TASK_INITIALIZE 0
 /* To process a value, which comes with it. The answer is the values that it makes of it. */
@@ -851,9 +853,10 @@ rm_status rm_run_set(struct rm_run *run,
 
 /*
  What a run is at, for a person who wonders why nothing moves: JSON
- `{"phase", "items", "inside", "outputs", "stages": [{"nodes", "state", "for", "node", "item",
- "since_us"}]}`. `state` is "running", "ready", "waiting", "done" or "failed"; `for` says for
- what it waits.
+ `{"phase", "items", "queued", "inside", "outputs", "stages": [{"nodes", "state", "for", "node",
+ "item", "since_us"}], "joins": {node: {node: count}}}`. `queued` is how many items no node has
+ begun with; `state` is "running", "ready", "waiting", "done" or "failed"; `for` says for what it
+ waits; `joins` has how many values wait for partners, by node and connection.
  */
 rm_status rm_run_diagnose(struct rm_run *run, struct rm_data **out, struct rm_error **error);
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from marshal import dumps, loads
-from threading import Lock
-from time import perf_counter, sleep
-from typing import TYPE_CHECKING, Any, Optional
+from threading import Lock, get_ident
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from remotemedia import marshal, native
-from remotemedia.core.session import Output, Want
+from remotemedia.core.session import Output, Want, in_work, words_for
 from remotemedia.errors import (
     ManifestError,
     MarshalError,
@@ -34,14 +35,17 @@ if TYPE_CHECKING:
 __all__ = ["NativeStream"]
 
 _AGAIN, _END = 1, 2
-_WANTS: dict[str, int] = {"room": 1, "output": 2, "begin": 8}
+_WANTS: dict[Want, int] = {"room": 1, "output": 2, "begin": 16}
 _WANT_END = 8
 _HELD, _ESCAPED = 8, 2
-#: How long the library works before Python gets to look for signals, in microseconds.
+#: How long the library works before Python gets to look for signals.
+_SLICE = 0.05
 _SLICE_US = 50_000
 #: How many outputs are fetched at a time, if there are as many.
 _FETCH = 32
-#: How long to sleep where there is nothing to be woken by.
+#: How many places for calls are kept for the next ones.
+_CALLS = 8
+#: How long an event loop sleeps where there is no descriptor to be woken by (Windows).
 _PAUSE = 0.001
 
 # `[items, answers, node]` around one item, as marshal writes it.
@@ -50,7 +54,7 @@ _ALL = b"[\0\0\0\0N"
 
 
 #: Makes an output without a call in Python.
-new_output = tuple.__new__
+_new = tuple.__new__
 
 
 class NativeStream:
@@ -73,23 +77,34 @@ class NativeStream:
         self._ids = [node["id"] for node in prepared.info["nodes"]]
         #: Places for calls that nobody uses now.
         self._calls: list[Any] = []
-        #: Those for the two that are usual.
-        self._pusher, self._puller = self._library.place(), self._library.place()
-        self._puller.struct.most = min(_FETCH, window)
-        self._pusher.struct.session = self._puller.struct.session = self._slot[0]
+        #: Held by who puts in items, and by who fetches outputs.
         self._pushing = Lock()
         self._pulling = Lock()
+        #: How many items are in.
         self._pushed = 0
+        #: Where outputs are fetched to: what an exception of a signal handler's has left there is
+        #: for the next who fetches.
+        self._place: Any = None
         #: Outputs that were fetched, and not pulled.
         self._fetched: deque[Output] = deque()
         self._input_ended = False
+        #: Whether the run is over and everything of it was fetched, and what ended it; whether
+        #: somebody was told.
         self._over = False
-        self._closed = False
         self._error: Optional[RemoteMediaError] = None
         self._told = False
-        self._loop: Optional[AbstractEventLoop] = None
-        self._fd = -1
+        self._cancelled = False
+        self._closed = False
+        #: What there is to say of it once it is closed.
+        self._last: dict[str, Any] = {}
+        #: Locks of those who wait until outputs that were fetched are pulled; futures of all who
+        #: wait in the event loop; and how many wait, for what.
+        self._bells: list[Any] = []
         self._futures: list[Future[None]] = []
+        self._waiting: dict[Want, int] = {"room": 0, "output": 0, "begin": 0}
+        self._loop: Optional[AbstractEventLoop] = None
+        self._loop_thread: Optional[int] = None
+        self._fd = -1
         if loop:
             self._begin_in_loop()
 
@@ -102,175 +117,173 @@ class NativeStream:
             raise _closed()
         return slot
 
-    def _call(self) -> Any:
-        try:
-            return self._calls.pop()
-        except IndexError:
-            return self._library.place()
-
     def _exchange(
         self, call: Any, text: bytes, parts: list[marshal.Part], most: int, want: int, slice_us: int
     ) -> tuple[int, Optional[RemoteMediaError]]:
-        """One crossing; outputs are appended to those that were fetched. What went wrong is handed
-        back, since there may be outputs as well."""
+        """One crossing. What went wrong is handed back, since there may be outputs as well."""
         library, slot, struct = self._library, self._run(), call.struct
-        if parts or call.count:
-            held = call.show(parts)
+        held = call.show(parts) if parts or call.count else None
         struct.session, struct.most, struct.want = slot[0], most, want
         struct.slice_us = call.slice_us = slice_us
         status = library.exchange(struct, text, len(text))
         if library.pending[0]:
             library.drain_log()
-        if struct.len:
-            self._take(call)
-        error = None
-        if status < 0:
-            error = library.failure(struct.error, MarshalValueError)
-            library.lib.rm_call_clear(struct)
-        held = None  # noqa: F841  until here
-        if len(self._calls) < 8:
-            self._calls.append(call)
-        return status, error
+        del held
+        # The error stays in its place, and goes with it.
+        return status, library.failure(struct.error, MarshalValueError) if status < 0 else None
 
-    def _take(self, call: Any) -> None:
-        struct = call.struct
-        given = struct.given
-        outputs, _ = loads(call.text if given < _HELD else call.long_text())  # noqa: S302
-        if given:
-            library = self._library
-            held = library.adopt(struct.held)
-            struct.held = library.ffi.NULL
-            if given & _ESCAPED:
-                views = struct.given_parts
-                outputs = marshal.restore(outputs, lambda at: library.memory(views[at], held))
-        ids, append = self._ids, self._fetched.append
-        rest = iter(outputs)
-        for item, node, value in zip(rest, rest, rest):
-            pts = None if type(value) in marshal.SCALARS else getattr(value, "pts", None)
-            append(new_output(Output, (value, ids[node], item if item >= 0 else None, pts)))
+    def _ask(
+        self,
+        want: int,
+        slice_us: int,
+        text: bytes = b"",
+        parts: Sequence[marshal.Part] = (),
+    ) -> tuple[int, int]:
+        """One crossing without outputs, for its status and how many items are in; raises what went
+        wrong."""
+        try:
+            call = self._calls.pop()
+        except IndexError:
+            call = self._library.place()
+        status, error = self._exchange(call, text, list(parts), 0, want, slice_us)
+        if error is not None:
+            raise error
+        if len(self._calls) < _CALLS:
+            self._calls.append(call)
+        return status, call.struct.accepted
 
     def _fetch(self, most: int, want: int = 0, slice_us: int = 0) -> None:
-        """Fetches outputs that are there."""
-        error: Optional[RemoteMediaError]
-        if want or most > _FETCH:
-            status, error = self._exchange(self._call(), b"", [], most, want, slice_us)
-        else:
-            # The usual way, under the lock of those who pull.
-            # The slot is kept for as long as the call.
-            library, slot, error = self._library, self._run(), None  # noqa: F841
-            struct = self._puller.struct
-            status = library.exchange(struct, b"", 0)
-            if library.pending[0]:
-                library.drain_log()
-            if struct.len:
-                self._take(self._puller)
-            if status < 0:
-                error = library.failure(struct.error, MarshalValueError)
-                library.lib.rm_call_clear(struct)
+        """Fetches outputs that are there, under the lock."""
+        call = self._place
+        if call is None:
+            call = self._place = self._library.place()
+        struct = call.struct
+        status, error = 0, None
+        if not struct.len:
+            status, error = self._exchange(call, b"", [], most, want, slice_us)
+        if struct.len:
+            self._take(call)
+        if struct.given >= _HELD or error is not None:
+            # It keeps memory for values, or an error.
+            self._place = None
         if error is not None:
             self._error = error
         if error is not None or status == _END:
             self._over = True
+        if self._cancelled:
+            self._fetched.clear()
+
+    def _take(self, call: Any) -> None:
+        struct, library = call.struct, self._library
+        given = struct.given
+        outputs, _ = loads(call.text if given < _HELD else call.long_text())  # noqa: S302
+        if given & _ESCAPED:
+            views = struct.given_parts
+            outputs = marshal.restore(outputs, lambda at: library.memory(views[at], call))
+        ids = self._ids
+        made = []
+        rest = iter(outputs)
+        for item, node, value in zip(rest, rest, rest):
+            pts = None if type(value) in marshal.SCALARS else getattr(value, "pts", None)
+            made.append(_new(Output, (value, ids[node], item if item >= 0 else None, pts)))
+        # Nothing comes between these.
+        struct.len = 0
+        self._fetched.extend(made)
 
     # --- for the session --------------------------------------------------------------------------
 
     def try_push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
-        if node is None and type(value) in marshal.SCALARS:
-            # The slot is kept for as long as the call.
-            library, slot = self._library, self._slot
-            if slot is None:
-                raise _closed()
-            text = _ONE + dumps(value, 2) + _ALL
-            with self._pushing:
-                if self._fetched and self._is_full():
-                    return None
-                struct = self._pusher.struct
-                status = library.exchange(struct, text, len(text))
-                if library.pending[0]:
-                    library.drain_log()
-                if status >= 0:
-                    if not struct.accepted:
-                        return None
-                    number = self._pushed
-                    self._pushed = number + 1
-                    return number
-                refusal = library.failure(struct.error, MarshalValueError)
-                library.lib.rm_call_clear(struct)
-            if not isinstance(refusal, MarshalError):
-                raise self._refusal(refusal)
-        # Where the value cannot cross, this says better why.
-        text, parts = marshal.encode(value)
         tail = _ALL if node is None else b"[\0\0\0\0" + dumps(node, 2)
-        with self._pushing:
-            if self._is_full():
-                return None
-            call = self._call()
-            _, error = self._exchange(call, b"".join((_ONE, text, tail)), parts, 0, 0, 0)
-            if error is None:
-                return self._accepted(call.struct)
-        raise self._refusal(error)
-
-    def _accepted(self, struct: Any) -> Optional[int]:
-        if not struct.accepted:
-            return None
-        number = self._pushed
-        self._pushed = number + 1
-        return number
+        if type(value) in marshal.SCALARS:
+            try:
+                number, count = self._put(b"".join((_ONE, dumps(value, 2), tail)), (), 1)
+                return number if count else None
+            except MarshalError:
+                # What is wrong, if it is the value, is said better below.
+                pass
+        text, parts = marshal.encode(value)
+        number, count = self._put(b"".join((_ONE, text, tail)), parts, 1)
+        return number if count else None
 
     def try_push_many(self, items: list[Any]) -> int:
-        """Takes as many items as there is room for, and says how many."""
-        text = marshal.guess(items)
-        guessed = text is not None
-        parts: list[marshal.Part] = []
-        while True:
-            if text is None:
-                text, parts = marshal.encode(items, "input", 1)
-            with self._pushing:
-                if self._is_full():
-                    return 0
-                call = self._call()
-                text = b"".join((b"[\x03\0\0\0", text, _ALL))
-                _, error = self._exchange(call, text, parts, 0, 0, 0)
-                if error is None:
-                    count = int(call.struct.accepted)
-                    self._pushed += count
+        room = self._room()
+        items = items[: max(room, 1)] if room < len(items) else items
+        try:
+            text, parts = marshal.encode(items, "input", 1)
+        except MarshalError:
+            # Those before it are in, and the error is that of the one.
+            for count, item in enumerate(items):
+                if self.try_push(item) is None:
                     return count
-            assert error is not None
-            if not guessed or not isinstance(error, MarshalError):
-                raise self._refusal(error)
-            text, guessed = None, False
+            raise
+        return self._put(b"".join((b"[\x03\0\0\0", text, _ALL)), parts, len(items))[1]
+
+    def _put(self, text: bytes, parts: Sequence[marshal.Part], most: int) -> tuple[int, int]:
+        """Puts items in: the number of the first, and how many there was room for."""
+        with self._pushing:
+            try:
+                number = self._pushed
+                if self._room() < most:
+                    self._check_open()
+                    return number, 0
+                count = self._ask(0, 0, text, parts)[1]
+                self._pushed = number + count
+            except RemoteMediaError as error:
+                raise self._refusal(error).with_traceback(None) from None
+            except BaseException:
+                # Ctrl-C, for one: items may be in that nobody has counted.
+                self._pushed = self._state()["items"]
+                raise
+        return number, count
 
     def _refusal(self, error: RemoteMediaError) -> RemoteMediaError:
         """The error for somebody who pushes."""
-        if error.code == "RM_E_CLOSED":
-            if self._input_ended and not self._closed:
-                return RunEndedError("end() was called: the session takes no more items")
-            return _closed() if self._closed else _at_end()
-        return error
+        if not isinstance(error, MarshalError):
+            self._told = True
+        if error.code != "RM_E_CLOSED":
+            return error
+        return (
+            _closed()
+            if self._closed
+            else RunEndedError("end() was called: the session takes no more items")
+        )
 
-    def _is_full(self) -> bool:
-        """Whether outputs that were fetched, and not pulled, fill the window. The library believes
-        that they are gone."""
+    def _room(self) -> int:
+        """How much of the window is left by outputs that were fetched, and not pulled. The library
+        believes that they are gone."""
         try:
             oldest = self._fetched[0].item
         except IndexError:
-            return False
-        return oldest is not None and self._pushed - oldest >= self._window
+            return self._window
+        return self._window if oldest is None else self._window - (self._pushed - oldest)
+
+    def _check_open(self) -> None:
+        """Raises what there is to say to somebody who pushes, though the library is not asked."""
+        if self._is_over():
+            with self._pulling:
+                while not self._over:
+                    self._fetch(_FETCH)
+            raise self._error or _closed()
+        if self._input_ended:
+            raise _closed()
+
+    def _is_over(self) -> bool:
+        """Whether the run is over, though outputs may be left."""
+        return self._over or self._ask(_WANT_END, 0)[0] != _AGAIN
 
     def end(self) -> None:
-        library = self._library
+        library, slot = self._library, self._slot
         self._input_ended = True
-        if self._closed:
-            return
-        # What has ended the run is for those who push or pull.
-        with suppress(RemoteMediaError):
-            library.check(library.lib.rm_run_end, self._run()[0])
+        if slot is not None:
+            # What has ended the run is for those who push or pull.
+            with suppress(RemoteMediaError):
+                library.check(library.lib.rm_run_end, slot[0])
 
     def try_pull(self, most: int) -> list[Output]:
         fetched = self._fetched
-        if most and not fetched and not self._over:
+        if not fetched and not self._over:
             with self._pulling:
-                if not fetched and not self._over:
+                if not fetched and not self._over and (most or self._is_over()):
                     self._fetch(max(most, min(_FETCH, self._window)))
         if self._closed:
             raise _closed()
@@ -280,7 +293,10 @@ class NativeStream:
                 outputs.append(fetched.popleft())
         except IndexError:
             pass
-        if not outputs and self._error is not None and not fetched:
+        if outputs:
+            if self._bells or self._futures:
+                self._ring()
+        elif self._error is not None and not fetched:
             self._told = True
             # As it was: being raised again and again would make it longer.
             raise self._error.with_traceback(None)
@@ -288,59 +304,72 @@ class NativeStream:
 
     @property
     def ended(self) -> bool:
-        return self._over and not self._fetched
+        # An error is raised by whoever pulls.
+        return self._over and not self._fetched and self._error is None
 
     def _has(self, want: Want) -> bool:
-        if self._over or self._closed:
-            return True
-        return bool(self._fetched) if want == "output" else want == "begin" and self._has_begun()
-
-    def _has_begun(self) -> bool:
-        phase = self._state()["phase"]
-        if phase in ("cleanup", "over"):
-            # It has failed, or was cancelled.
-            while not self._over:
-                self._fetch(1, _WANT_END, _SLICE_US)
-        return bool(phase != "initialize")
+        return self._over or self._closed or (want == "output" and bool(self._fetched))
 
     def work(self, want: Want, until: Optional[float]) -> bool:
-        while not self._has(want):
-            left = None if until is None else until - perf_counter()
-            if want == "room" and self._is_full():
-                # Until another thread pulls.
-                if left is not None and left <= 0:
+        self._waiting[want] += 1
+        try:
+            while not self._has(want):
+                left = _SLICE if until is None else min(_SLICE, max(until - perf_counter(), 0.0))
+                if want != "room" or self._room() > 0:
+                    if self._ask(_WANTS[want], int(left * 1e6))[0] != _AGAIN:
+                        return True
+                elif self._until_pulled(left):
+                    return True
+                if left < _SLICE and until is not None and perf_counter() >= until:
                     return False
-                sleep(_PAUSE)
-                continue
-            slice_us = _SLICE_US if left is None else int(min(max(left, 0) * 1e6, _SLICE_US))
-            if want == "begin":
-                slice_us = min(slice_us, 1_000)
-            status, error = self._exchange(self._call(), b"", [], 0, _WANTS[want], slice_us)
-            if error is not None:
-                raise error
-            if status != _AGAIN and want != "begin":
-                return True
-            if left is not None and left <= 0:
-                return False
-        return True
+            return True
+        finally:
+            self._waiting[want] -= 1
+
+    def _until_pulled(self, seconds: float) -> bool:
+        """Waits until somebody pulls what was fetched, or the run is over."""
+        bell = Lock()
+        bell.acquire()
+        self._bells.append(bell)
+        try:
+            return self._room() > 0 or bell.acquire(timeout=seconds) or self._is_over()
+        finally:
+            with suppress(ValueError):
+                self._bells.remove(bell)
+
+    def _ring(self) -> None:
+        """Something has changed that the library does not know of."""
+        bells, self._bells = self._bells, []
+        for bell in bells:
+            bell.release()
+        if self._futures:
+            self._in_loop(self._wake)
 
     def turn(self) -> None:
         # Who pushes and pulls works.
         return
 
     def cancel(self) -> None:
+        if self._slot is not None and self._state()["phase"] != "over":
+            self._stop()
+
+    def _stop(self) -> None:
         slot = self._slot
         if slot is not None:
-            self._fetched.clear()
+            self._cancelled = True
             self._library.lib.rm_run_cancel(slot[0])
+            self._fetched.clear()
+            self._ring()
 
     def interrupt(self) -> None:
         library, slot = self._library, self._slot
-        if slot is None:
+        if slot is None or self._state()["phase"] == "over":
             return
         with self._pulling:
             library.check(library.lib.rm_run_interrupt, slot[0])
+            self._place = None
             self._fetched.clear()
+        self._ring()
 
     def set(self, node: str, params: dict[str, Any]) -> None:
         library = self._library
@@ -370,88 +399,63 @@ class NativeStream:
             raise self._refusal(error) from None
 
     def report(self) -> dict[str, Any]:
-        return dict(self._query(self._library.lib.rm_run_report))
+        return self._query(self._library.lib.rm_run_report, "report")
 
     def _state(self) -> dict[str, Any]:
-        return dict(self._query(self._library.lib.rm_run_diagnose))
+        return self._query(self._library.lib.rm_run_diagnose, "state")
 
-    def _query(self, function: Any) -> Any:
+    def _query(self, function: Any, what: str) -> dict[str, Any]:
         library, slot = self._library, self._slot
-        out = library.out("data")
         if slot is None:
-            raise _closed()
+            return dict(self._last[what])
+        out = library.out("data")
         library.check(function, slot[0], out)
-        return library.take(out)
+        return dict(library.take(out))
 
     @property
     def progress(self) -> object:
-        if self._slot is None:
-            return None
         nodes = self.report()["nodes"].values()
-        return self._pushed, [(node["items_in"], node["items_out"]) for node in nodes]
+        counts = [(node["items_in"], node["items_out"], node["time_us"]) for node in nodes]
+        return self._pushed, len(self._fetched), counts
 
     def diagnose(self) -> dict[str, Any]:
-        state = self._state()
-        stages = state["stages"]
-        at_work = [stage for stage in stages if stage["state"] == "running" and stage["nodes"]]
+        state, fetched = self._state(), len(self._fetched)
+        at_work = [stage for stage in state["stages"] if stage["state"] == "running"]
         first: dict[str, Any] = at_work[0] if at_work else {}
-        words = []
-        for stage in at_work:
-            node = stage["node"] or stage["nodes"][0]
-            item = "" if stage["item"] is None else f" item {stage['item']}"
-            seconds = stage["since_us"] / 1e6
-            words.append(
-                f"node {node!r} has been at work on{item or ' nothing'} for {seconds:.3g} s"
-            )
-        for stage in stages:
-            if stage["state"] == "waiting" and stage["for"] != "an item":
-                words.append(f"node {stage['nodes'][0]!r} waits for {stage['for']}")
-        inside, outputs = state["inside"], state["outputs"] + len(self._fetched)
-        if inside >= self._window or self._is_full():
-            words.append(
-                f"push waits for room: {max(inside, self._window)} items are inside, of "
-                f"{self._window}, and {outputs} outputs have not been pulled"
-            )
-        elif not words and not outputs and not self._input_ended:
-            words.append("pull waits for an item: nothing is inside, and end() was not called")
-        node = first.get("node") or (first["nodes"][0] if first else None)
-        return {
-            "node": node,
-            "method": "process" if node else None,
+        outputs = state["outputs"] + fetched
+        found: dict[str, Any] = {
+            "node": _node_of(first) if first else None,
+            "method": _method_of(state, first) if first else None,
             "item": first.get("item"),
             "seconds": first["since_us"] / 1e6 if first else 0.0,
-            "queued": max(0, inside - outputs),
-            "inside": inside,
-            "window": self._window,
+            "queued": state["queued"],
             "outputs": outputs,
-            "waiting": [],
-            "joins": {},
+            "inside": max(state["inside"], self._window - self._room()),
+            "window": self._window,
             "ended": self._input_ended,
-            "over": self._over,
-            "stages": stages,
-            "words": "; ".join(words) or "nothing waits",
+            "over": state["phase"] == "over",
+            "waiting": {"push": self._waiting["room"], "pull": self._waiting["output"]},
+            "joins": state["joins"],
         }
+        words = [_in_words(state, stage) for stage in at_work]
+        found["words"] = "; ".join(words + words_for(found)) or "nothing waits"
+        return found
 
-    # --- for a node ------------------------------------------------------------------------------
+    # --- for a node -------------------------------------------------------------------------------
 
     def process(self, value: Any) -> list[Any]:
         """Everything that comes of an item, with a window of 1."""
         self.try_push(value)
         values: list[Any] = []
-        while not self._over:
-            values.extend(output.value for output in self.try_pull(_FETCH))
-            if self._fetched:
-                continue
-            # Room is there once the item is through.
-            status, error = self._exchange(
-                self._call(), b"", [], _FETCH, _WANTS["room"] | _WANTS["output"], _SLICE_US
-            )
-            if error is not None:
-                self._over, self._error = True, error
-            elif status != _AGAIN and not self._fetched:
+        through = False
+        while True:
+            outputs = self.try_pull(_FETCH)
+            values.extend(output.value for output in outputs)
+            if self._over or (through and not outputs):
                 return values
-        self.try_pull(1)
-        return values
+            # Room is there once the item is through and its outputs are pulled.
+            wanted = _WANTS["room"] | _WANTS["output"]
+            through = self._ask(wanted, int(_SLICE * 1e6))[0] != _AGAIN
 
     def flush(self) -> list[Any]:
         """Everything that comes at the end of input."""
@@ -468,53 +472,74 @@ class NativeStream:
     def close(self) -> None:
         if self._closed:
             return
-        self.cancel()
+        self._stop()
         while not self._over:
-            self._fetch(1, _WANT_END, _SLICE_US)
+            # Those who pull at the same time find that it is over, too.
+            with self._pulling:
+                self._fetch(_FETCH, _WANT_END, _SLICE_US)
         self._shut()
 
     async def aclose(self) -> None:
         if self._closed:
             return
-        self.cancel()
+        self._stop()
         while not self._over:
-            self._fetch(1)
+            with self._pulling:
+                self._fetch(_FETCH, _WANT_END)
             if not self._over:
                 await self._woken(None)
         self._shut()
 
     def abandon(self) -> None:
         if not self._closed:
-            self.cancel()
+            self._stop()
             self._shut()
 
     def _shut(self) -> None:
         error = self._error
         if error is not None and not self._told and error.code != "RM_E_CANCELLED":
             logger().warning("a session was closed before it told of an error: %s", error)
+        self._last = {"report": self.report(), "state": self._state()}
         self._closed = True
         self._fetched.clear()
         self._leave_loop()
-        self._slot = None
+        self._place = self._slot = None
+        self._ring()
 
     # --- in an event loop -------------------------------------------------------------------------
 
     def _begin_in_loop(self) -> None:
         import asyncio
 
-        self._loop = loop = asyncio.get_running_loop()
-        self._fd = self._library.lib.rm_run_fd(self._run()[0])
-        if self._fd >= 0:
-            try:
-                loop.add_reader(self._fd, self._wake)
-            except NotImplementedError:
-                self._fd = -1
+        self._loop, self._loop_thread = asyncio.get_running_loop(), get_ident()
+        fd = self._library.lib.rm_run_fd(self._run()[0])
+        if fd >= 0:
+            # A loop of Windows has no readers.
+            with suppress(NotImplementedError):
+                self._loop.add_reader(fd, self._wake)
+                self._fd = fd
 
     def _leave_loop(self) -> None:
-        if self._loop is not None and self._fd >= 0 and not self._loop.is_closed():
-            self._loop.remove_reader(self._fd)
-        self._fd = -1
-        self._wake()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._in_loop(self._remove_reader, fd, self._slot)
+
+    def _remove_reader(self, fd: int, _: Any) -> None:
+        """While the run is there, whose the descriptor is."""
+        assert self._loop is not None
+        self._loop.remove_reader(fd)
+
+    def _in_loop(self, call: Callable[..., object], *args: Any) -> None:
+        """Calls something in the event loop, from whichever thread."""
+        loop = self._loop
+        # There is nothing to tell to a loop that is closed.
+        if loop is None or loop.is_closed():
+            return
+        if self._loop_thread == get_ident():
+            call(*args)
+        else:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(call, *args)
 
     def _wake(self) -> None:
         if self._fd >= 0:
@@ -522,60 +547,67 @@ class NativeStream:
                 os.read(self._fd, 4096)
         futures, self._futures = self._futures, []
         for future in futures:
-            if not future.done():
-                future.set_result(None)
+            _resolve(future)
 
     async def _woken(self, until: Optional[float]) -> None:
-        """Returns when something has happened, or the time is over."""
+        """Returns when something may have happened, or the time is over."""
         import asyncio
 
-        assert self._loop is not None
+        loop = self._loop
+        assert loop is not None
         left = None if until is None else max(0.0, until - perf_counter())
         if self._fd < 0:
             await asyncio.sleep(_PAUSE if left is None else min(_PAUSE, left))
             return
-        future: Future[None] = self._loop.create_future()
+        future: Future[None] = loop.create_future()
         self._futures.append(future)
-        timer = None if left is None else self._loop.call_later(left, self._wake)
+        timer = None if left is None else loop.call_later(left, _resolve, future)
         try:
             await future
         finally:
             if timer is not None:
                 timer.cancel()
+            with suppress(ValueError):
+                self._futures.remove(future)
 
     async def ready(self, want: Want, until: Optional[float]) -> bool:
-        while True:
-            if want == "output" and not self._fetched and not self._over:
-                self._fetch(min(_FETCH, self._window))
-            if self._has(want):
-                return True
+        while not self._has(want):
+            # What is full with outputs that were fetched waits for somebody to pull, or for the end.
+            full = want == "room" and self._room() <= 0
+            if self._ask(_WANT_END if full else _WANTS[want], 0)[0] != _AGAIN:
+                break
             if until is not None and perf_counter() >= until:
                 return False
-            if want == "room":
-                if not self._is_full():
-                    status, error = self._exchange(self._call(), b"", [], 0, 1, 0)
-                    if error is not None:
-                        raise error
-                    if status != _AGAIN:
-                        return True
-                await self._woken(until if until is not None else None)
-            elif want == "begin":
-                status, error = self._exchange(self._call(), b"", [], 0, _WANT_END, 0)
-                if self._has(want):
-                    return True
-                await self._pause()
-            else:
+            self._waiting[want] += 1
+            try:
                 await self._woken(until)
+            finally:
+                self._waiting[want] -= 1
+            if full and self._room() > 0:
+                break
+        return True
 
-    async def _pause(self) -> None:
-        import asyncio
 
-        await asyncio.sleep(_PAUSE)
+def _node_of(stage: dict[str, Any]) -> str:
+    return str(stage["node"] or stage["nodes"][0])
+
+
+def _method_of(state: dict[str, Any], stage: dict[str, Any]) -> str:
+    phase = str(state["phase"])
+    if phase == "work":
+        return "flush" if stage["item"] is None else "process"
+    return "cleanup" if phase == "over" else phase
+
+
+def _in_words(state: dict[str, Any], stage: dict[str, Any]) -> str:
+    method = _method_of(state, stage)
+    return in_work(_node_of(stage), method, stage["item"], stage["since_us"] / 1e6)
+
+
+def _resolve(future: Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _closed() -> RunEndedError:
     return RunEndedError("the session is closed", hint="open a new one")
-
-
-def _at_end() -> RunEndedError:
-    return RunEndedError("the outputs have come to an end")

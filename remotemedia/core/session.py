@@ -531,6 +531,33 @@ class Opening:
             await self._async_session.aclose()
 
 
+def in_work(node: str, method: str, item: Optional[int], seconds: float) -> str:
+    """What :meth:`Session.diagnose` says of a node."""
+    item_words = "after the last item" if item is None else f"with item {item}"
+    if method in ("initialize", "cleanup"):
+        item_words = ""
+    return f"node {node!r} has been in {method} {item_words}".rstrip() + f" for {seconds:.1f} s"
+
+
+def words_for(found: dict[str, Any]) -> list[str]:
+    """What :meth:`Session.diagnose` says of the rest."""
+    words = []
+    if found["queued"]:
+        words.append(f"{found['queued']} items wait to be processed")
+    for node, held in found["joins"].items():
+        if any(held.values()):
+            counts = ", ".join(f"{count} of {above!r}" for above, count in held.items())
+            words.append(f"node {node!r} holds values that wait for partners: {counts}")
+    if found["inside"] >= found["window"] and not found["over"]:
+        words.append(
+            f"push waits for room: {found['inside']} items are inside, of {found['window']}, "
+            f"and {found['outputs']} outputs have not been pulled"
+        )
+    elif not (found["node"] or found["queued"] or found["outputs"] or found["ended"]):
+        words.append("pull waits for an item: nothing is inside, and end() was not called")
+    return words
+
+
 def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:
     """The items in lists of up to 64."""
     rest = iter(items)

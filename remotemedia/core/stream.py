@@ -35,7 +35,7 @@ from remotemedia.core.join import pts_of
 from remotemedia.core.manifest import Plan
 from remotemedia.core.node import is_builtin
 from remotemedia.core.schema import Problems, check, did_you_mean
-from remotemedia.core.session import Output, Want
+from remotemedia.core.session import Output, Want, in_work, words_for
 from remotemedia.errors import (
     ManifestError,
     RemoteMediaError,
@@ -75,10 +75,11 @@ class Stream:
         self._lock = Lock()
         #: What was pushed and is not in work yet.
         self._inbox: deque[Union[Sweep, _Set]] = deque()
-        #: What was not pulled yet, and whether it is the last of its item.
-        self._held: deque[tuple[Output, bool]] = deque()
+        #: What was not pulled yet.
+        self._held: deque[Output] = deque()
+        #: How many items were pushed, and how many of them are processed.
         self._pushed = 0
-        self._inside = 0
+        self._done = 0
         #: Whether the nodes are initialized; whether there is no more input; whether the run is
         #: over, and what ended it; and whether somebody was told.
         self._begun = False
@@ -168,7 +169,7 @@ class Stream:
 
     def give(self, item: Optional[int], outputs: list[tuple[int, list[Any]]]) -> None:
         made = [
-            (Output(value, self._plan.nodes[place].id, item, pts_of(value)), False)
+            Output(value, self._plan.nodes[place].id, item, pts_of(value))
             for place, values in outputs
             for value in values
         ]
@@ -176,10 +177,7 @@ class Stream:
             if self._run.interrupted or self._run.cancelled:
                 return
             if item is not None:
-                if made:
-                    made[-1] = made[-1][0], True
-                else:
-                    self._inside -= 1
+                self._done = item + 1
             self._held.extend(made)
             self._ring()
 
@@ -204,10 +202,15 @@ class Stream:
                 return None
             item = self._pushed
             self._pushed += 1
-            self._inside += 1
             self._inbox.append((item, dict.fromkeys(places, value)))
             self._wake()
         return item
+
+    @property
+    def _inside(self) -> int:
+        """Under the lock: how many items there are from the oldest that is inside."""
+        oldest = self._held[0].item if self._held else None
+        return self._pushed - (self._done if oldest is None else min(oldest, self._done))
 
     def try_push_many(self, items: list[Any]) -> int:
         count = 0
@@ -238,9 +241,7 @@ class Stream:
             if self._closed:
                 raise _closed()
             while self._held and len(taken) < most:
-                output, last = self._held.popleft()
-                self._inside -= last
-                taken.append(output)
+                taken.append(self._held.popleft())
             if taken:
                 self._ring()
             else:
@@ -257,7 +258,8 @@ class Stream:
     @property
     def ended(self) -> bool:
         with self._lock:
-            return self._over and not self._held
+            # An error is raised by whoever pulls.
+            return self._over and not self._held and self._error is None
 
     def work(self, want: Want, until: Optional[float]) -> bool:
         first = True
@@ -345,7 +347,7 @@ class Stream:
             if self._over:
                 return
             self._run.interrupted = True
-            self._inside = 0
+            self._done = self._pushed
             # What was set stays set.
             settings = [entry for entry in self._inbox if isinstance(entry, _Set)]
             self._inbox.clear()
@@ -433,29 +435,11 @@ class Stream:
     def _in_words(self, found: dict[str, Any]) -> str:
         words = []
         if found["node"] is not None:
-            item = "after the last item" if found["item"] is None else f"with item {found['item']}"
-            if not self._begun or found["method"] in ("initialize", "cleanup"):
-                item = ""
-            words.append(
-                f"node {found['node']!r} has been in {found['method']} {item}".rstrip()
-                + f" for {found['seconds']:.1f} s"
-            )
+            method = found["method"] if self._begun else "initialize"
+            words.append(in_work(found["node"], method, found["item"], found["seconds"]))
         elif not self._begun and not self._over:
             words.append("the run has not begun: its nodes belong to another run of the pipeline")
-        if found["queued"]:
-            words.append(f"{found['queued']} items wait to be processed")
-        for node, held in found["joins"].items():
-            if any(held.values()):
-                counts = ", ".join(f"{count} of {above!r}" for above, count in held.items())
-                words.append(f"node {node!r} holds values that wait for partners: {counts}")
-        if found["inside"] >= self._window and not self._over:
-            words.append(
-                f"push waits for room: {found['inside']} items are inside, of {self._window}, "
-                f"and {found['outputs']} outputs have not been pulled"
-            )
-        elif not (found["node"] or found["queued"] or found["outputs"] or self._ended):
-            words.append("pull waits for an item: nothing is inside, and end() was not called")
-        return "; ".join(words) or "nothing waits"
+        return "; ".join(words + words_for(found)) or "nothing waits"
 
     def close(self) -> None:
         with self._lock:

@@ -25,6 +25,8 @@ pub const RM_WANT_OUTPUT: u32 = 2;
 pub const RM_WANT_TASK: u32 = 4;
 /// Nothing but the end of the run.
 pub const RM_WANT_END: u32 = 8;
+/// All nodes initialized.
+pub const RM_WANT_BEGUN: u32 = 16;
 
 /// Kind of a task: to acquire what the node needs; its parameters come with it.
 pub const RM_TASK_INITIALIZE: u32 = 0;
@@ -237,9 +239,10 @@ pub extern "C" fn rm_run_set(
 }
 
 /// What a run is at, for a person who wonders why nothing moves: JSON
-/// `{"phase", "items", "inside", "outputs", "stages": [{"nodes", "state", "for", "node", "item",
-/// "since_us"}]}`. `state` is "running", "ready", "waiting", "done" or "failed"; `for` says for
-/// what it waits.
+/// `{"phase", "items", "queued", "inside", "outputs", "stages": [{"nodes", "state", "for", "node",
+/// "item", "since_us"}], "joins": {node: {node: count}}}`. `queued` is how many items no node has
+/// begun with; `state` is "running", "ready", "waiting", "done" or "failed"; `for` says for what it
+/// waits; `joins` has how many values wait for partners, by node and connection.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_run_diagnose(
     run: *mut rm_run,
@@ -368,8 +371,12 @@ fn over(run: &rm_run, pulled: Result<()>) -> Result<bool> {
 }
 
 fn want(wanted: u32) -> Want {
-    let known =
-        [(RM_WANT_ROOM, Want::ROOM), (RM_WANT_OUTPUT, Want::OUTPUT), (RM_WANT_TASK, Want::WORK)];
+    let known = [
+        (RM_WANT_ROOM, Want::ROOM),
+        (RM_WANT_OUTPUT, Want::OUTPUT),
+        (RM_WANT_TASK, Want::WORK),
+        (RM_WANT_BEGUN, Want::BEGUN),
+    ];
     let known = known.iter().filter(|(bit, _)| wanted & bit != 0);
     known.fold(Want::END, |all, (_, want)| all.or(*want))
 }

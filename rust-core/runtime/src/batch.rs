@@ -206,9 +206,11 @@ impl Batch {
         Value::map([
             ("phase", Value::text(phase)),
             ("items", Value::Int(self.items as i64)),
+            ("queued", Value::Int((self.items - self.item) as i64)),
             ("inside", Value::Int((self.items - self.item) as i64)),
             ("outputs", Value::Int(0)),
             ("stages", Value::list(vec![stage])),
+            ("joins", Value::map::<&str>([])),
         ])
     }
 

@@ -66,8 +66,13 @@ impl Held {
         Ok(())
     }
 
+    /// How many values wait, by connection.
+    pub fn counts(&self) -> impl Iterator<Item = usize> + '_ {
+        self.waiting.iter().map(VecDeque::len)
+    }
+
     fn count(&self) -> usize {
-        self.waiting.iter().map(VecDeque::len).sum()
+        self.counts().sum()
     }
 
     fn complete(&self) -> bool {

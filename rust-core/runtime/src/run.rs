@@ -109,6 +109,8 @@ impl Want {
     pub const WORK: Want = Want(8);
     /// Something that a waiting thread can do itself.
     const JOB: Want = Want(16);
+    /// All nodes initialized.
+    pub const BEGUN: Want = Want(32);
 
     /// This or that.
     pub const fn or(self, other: Want) -> Want {
@@ -450,7 +452,6 @@ impl Run {
             Way::Staged(Staged(shared)) => shared,
         };
         if !shared.wait(Want::END, until) {
-            shared.lock().arm(Want::END);
             return Ok(Progress::Pending);
         }
         let mut state = shared.lock();
@@ -564,14 +565,14 @@ impl Run {
 
     /// Waits until there is what is wanted, or the run is over, or `until` has passed. A run that
     /// needs no other threads is worked on meanwhile. False if the time is over; and for a batch that
-    /// only [`Run::drive`] works on.
+    /// only [`Run::drive`] works on. After that the notification is called as [`Run::set_notify`] says.
     pub fn wait(&self, want: Want, until: Option<Instant>) -> bool {
         self.shared().is_some_and(|shared| shared.wait(want, until))
     }
 
     /// Sets what is called when there is something to report after there was nothing: when
-    /// [`Run::try_pull`] gave None, [`Run::try_push`] Full, [`Run::take_work`] nothing or
-    /// [`Run::drive`] Pending, and that would now be otherwise. It is called from any thread, once
+    /// [`Run::try_pull`] gave None, [`Run::try_push`] Full, [`Run::take_work`] nothing,
+    /// [`Run::wait`] false or [`Run::drive`] Pending, and that would now be otherwise. It is called from any thread, once
     /// each time, and must neither block nor call the run.
     pub fn set_notify(&self, notify: Option<Notify>) {
         let Some(shared) = self.shared() else { return };
@@ -745,9 +746,12 @@ impl Run {
     }
 
     /// What every stage is at, for a person who wonders why nothing moves:
-    /// `{"phase", "items", "inside", "outputs", "stages": [{"nodes": [id], "state", "for", "node", "item",
-    /// "since_us"}]}`. `state` is "running", "ready", "waiting", "done" or "failed"; `for` says for what it
-    /// waits. `node` and `item` are those in work, and `since_us` how long ago that began.
+    /// `{"phase", "items", "queued", "inside", "outputs", "stages": [{"nodes": [id], "state", "for",
+    /// "node", "item", "since_us"}], "joins": {id: {id: count}}}`. `queued` is how many items no node
+    /// has begun with. `state` is "running", "ready", "waiting", "done" or "failed"; `for` says for
+    /// what it waits. `node` and `item` are those in work, and `since_us` how long ago that began.
+    /// `joins`: how many values wait for partners, by node and connection; without those of stages
+    /// in work.
     pub fn diagnose(&self) -> Value {
         match &self.way {
             Way::Straight(batch) => match only(batch) {
@@ -1275,7 +1279,7 @@ impl Shared {
         let refused = match (&state.outcome, &state.ending) {
             (Some(outcome), _) => Some(outcome.clone().err().unwrap_or_else(closed)),
             (None, Some(Ending::Stopped(error))) => Some(error.clone()),
-            _ if self.control.is_cancelled() => Some(Control::cancelled()),
+            _ if self.control.is_cancelled() => Some(self.found(&state, Control::cancelled())),
             _ if self.batch || state.last != u64::MAX => Some(input_ended()),
             _ => None,
         };
@@ -1586,6 +1590,7 @@ impl Shared {
             Ok(Ok(None)) => {
                 state.phase = Phase::Work;
                 self.begun.store(true, Relaxed);
+                state.signal(Want::BEGUN);
                 for number in 0..state.cells.len() {
                     self.schedule(&mut state, number);
                 }
@@ -1739,6 +1744,7 @@ impl Shared {
             || (want.has(Want::OUTPUT) && !state.outputs.is_empty())
             || (want.has(Want::ROOM) && self.has_room(state))
             || (want.has(Want::WORK) && !state.tasks.is_empty())
+            || (want.has(Want::BEGUN) && self.has_begun())
     }
 
     fn wait(self: &Arc<Self>, want: Want, until: Option<Instant>) -> bool {
@@ -1753,6 +1759,7 @@ impl Shared {
             }
             let now = Instant::now();
             if until.is_some_and(|until| now >= until) {
+                state.arm(want);
                 self.settle(state);
                 return false;
             }
@@ -1908,7 +1915,17 @@ impl Shared {
                 ("since_us", Value::Float(since)),
             ])
         });
+        let joins = state.bodies.iter().flatten().flat_map(|body| body.joins(&self.plan));
         let items = self.items.load(Relaxed);
+        let begun = self.layout().feeds.iter().map(|&link| {
+            let stage = self.layout().links[link].to_stage;
+            let cell = &state.cells[stage];
+            match cell.running {
+                true => self.stages[stage].seq.load(Relaxed) + 1,
+                false => cell.seq + u64::from(cell.working),
+            }
+        });
+        let queued = items - begun.min().unwrap_or(0).min(items);
         let oldest = state.outputs.front().map_or(u64::MAX, |out| out.item.unwrap_or(state.last));
         let inside = items - items.min(oldest).min(state.collected);
         let phase = match state.phase {
@@ -1920,9 +1937,11 @@ impl Shared {
         Value::map([
             ("phase", Value::text(phase)),
             ("items", Value::Int(items as i64)),
+            ("queued", Value::Int(queued as i64)),
             ("inside", Value::Int(inside as i64)),
             ("outputs", Value::Int(state.outputs.len() as i64)),
             ("stages", Value::list(stages.collect())),
+            ("joins", Value::map(joins)),
         ])
     }
 
