@@ -130,7 +130,7 @@ static void a_slice_ends_while_a_node_waits(void) {
 }
 
 static void time_runs_out(void) {
-    rm_run *run = start("Delay", "{\"seconds\": 600}", "[1]", 20);
+    rm_run *run = start("Delay", "{\"seconds\": 600}", "[1]", 500);
     rm_data *result = NULL;
     FAILS_WITH(RM_E_TIMEOUT, "\"item\":0", rm_run_wait(run, -1, &result, NULL, &error));
     FAILS(RM_E_CLOSED, rm_run_wait(run, -1, &result, NULL, &error));
