@@ -888,7 +888,7 @@ static void time_runs_out(void) {
     rm_pipeline *pipeline = one_node(NULL, "Delay", "{\"seconds\": 600}");
     run = (rm_run *)&run;
     FAILS_WITH(RM_E_TIMEOUT, "\"item\":0",
-               call_for(pipeline, RM_JSON, TEXT("[1]"), NULL, 0, 20, -1));
+               call_for(pipeline, RM_JSON, TEXT("[1]"), NULL, 0, 500, -1));
     CHECK(run == NULL && is_empty());
 
     rm_data *result = (rm_data *)&result;

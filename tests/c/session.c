@@ -459,7 +459,7 @@ static void an_end_is_an_end(void) {
 
 static void time_runs_out(void) {
     rm_run *run = opened(one_node(NULL, "Delay", "{\"seconds\": 600}"), 0, 20);
-    OK(try_push(run, "1", NULL, 0, NULL, &error));
+    (void)try_push(run, "1", NULL, 0, NULL, NULL); /* which may already be too late */
     PULL_FAILS(RM_E_TIMEOUT, run);
     FAILS(RM_E_TIMEOUT, try_push(run, "1", NULL, -1, NULL, &error));
     rm_run_free(run);
