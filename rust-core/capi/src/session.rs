@@ -278,7 +278,8 @@ pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
 /// RM_E_NODE unless it is one of RM_E_*). Binary parts are copied.
 ///
 /// Then, unless there is what `want` says (RM_WANT_*, 0 for nothing), works and waits for that, for
-/// `slice_us`. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`, `[item,
+/// `slice_us`. Who takes tasks waits for them too: those that are found are given when it returns,
+/// and an output that needs them does not come before. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`, `[item,
 /// node, value, ...]` with the places of sinks and item -1 for what was flushed; `tasks` up to
 /// `most_tasks`, `[node, id, item, kind, value, ...]` with RM_TASK_*. It lies in `buffer`, or belongs to
 /// `held`.
