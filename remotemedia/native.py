@@ -469,18 +469,20 @@ class Prepared:
     def open(self, window: int, timeout: Optional[float]) -> tuple[_Library, Any]:
         """Opens a run that is fed piece by piece: the library, and the place of the ``rm_run``."""
         library = self._library
-        for _ in range(2):
-            out = library.out("run")
-            try:
-                library.check(
-                    library.lib.rm_run_open, self._slot[0], window, _milliseconds(timeout), out
-                )
-            except RemoteMediaError as error:
-                if error.code != "RM_E_FORKED":
-                    raise
-                self._slot, self._mark = self._open(), object()
-            else:
-                break
+        out = library.out("run")
+
+        def begin() -> None:
+            library.check(
+                library.lib.rm_run_open, self._slot[0], window, _milliseconds(timeout), out
+            )
+
+        try:
+            begin()
+        except RemoteMediaError as error:
+            if error.code != "RM_E_FORKED":
+                raise
+            self._slot, self._mark = self._open(), object()
+            begin()
         return library, out
 
     def start(self, items: Input, timeout: Optional[float], slice_us: int) -> Union[Result, _Run]:

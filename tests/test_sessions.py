@@ -1189,8 +1189,8 @@ def test_which_engine(recwarn: Any) -> None:
     with pytest.raises(ManifestError, match="only in the native library"):
         Pipeline("media", [AudioLevelNode()]).open(use_rust=False)
     if native.is_available():
-        for nodes in ([PassThroughNode()], [AudioLevelNode()]):
-            with Pipeline("native", nodes).open() as run:
+        for made in (PassThroughNode(), AudioLevelNode()):
+            with Pipeline("p", [made]).open() as run:
                 assert run.engine == "native"
 
 

@@ -8,7 +8,6 @@ more than were asked for, which are kept for the next to ask.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from remotemedia import marshal, native
-from remotemedia.core.session import Output, Want, in_work, words_for
+from remotemedia.core.session import Output, Want, in_work, params_json, words_for
 from remotemedia.errors import (
     ManifestError,
     MarshalError,
@@ -281,10 +280,11 @@ class NativeStream:
 
     def try_pull(self, most: int) -> list[Output]:
         fetched = self._fetched
-        if not fetched and not self._over:
+        if len(fetched) < max(most, 1) and not self._over:
             with self._pulling:
-                if not fetched and not self._over and (most or self._is_over()):
-                    self._fetch(max(most, min(_FETCH, self._window)))
+                missing = most - len(fetched)
+                if not self._over and (missing > 0 if most else self._is_over()):
+                    self._fetch(max(missing, min(_FETCH, self._window)))
         if self._closed:
             raise _closed()
         outputs: list[Output] = []
@@ -381,11 +381,7 @@ class NativeStream:
                 pointer="",
                 hint=did_you_mean(node, self._ids, ""),
             )
-        name = node.encode()
-        try:
-            text = json.dumps(params, allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
-            raise ManifestError(f"the parameters cannot be written as JSON: {error}") from error
+        name, text = node.encode(), params_json(node, params)
         try:
             library.check(
                 library.lib.rm_run_set, self._run()[0], name, len(name), text, len(text),
@@ -572,7 +568,7 @@ class NativeStream:
 
     async def ready(self, want: Want, until: Optional[float]) -> bool:
         while not self._has(want):
-            # What is full with outputs that were fetched waits for somebody to pull, or for the end.
+            # Full with outputs that were fetched, it waits for somebody to pull, or for the end.
             full = want == "room" and self._room() <= 0
             if self._ask(_WANT_END if full else _WANTS[want], 0)[0] != _AGAIN:
                 break

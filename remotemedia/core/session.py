@@ -5,6 +5,7 @@ A session is the same whichever engine runs it; that is its :class:`Backend`.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from itertools import islice
@@ -12,7 +13,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Callable, Literal, NamedTuple, Optional, Protocol
 
-from remotemedia.errors import RemoteMediaError, RunEndedError, RunTimeoutError
+from remotemedia.errors import ManifestError, RemoteMediaError, RunEndedError, RunTimeoutError
 from remotemedia.inputs import normalise_timeout
 from remotemedia.log import logger
 
@@ -529,6 +530,18 @@ class Opening:
     ) -> None:
         if self._async_session is not None:
             await self._async_session.aclose()
+
+
+def params_json(node: str, params: dict[str, Any]) -> bytes:
+    """Parameters of a built-in node, as JSON text."""
+    try:
+        return json.dumps(params, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ManifestError(
+            f"the parameters cannot be written as JSON: {error}",
+            node=node,
+            hint="parameters are text, finite numbers, booleans, lists and dicts",
+        ) from error
 
 
 def in_work(node: str, method: str, item: Optional[int], seconds: float) -> str:

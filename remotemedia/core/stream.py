@@ -35,7 +35,7 @@ from remotemedia.core.join import pts_of
 from remotemedia.core.manifest import Plan
 from remotemedia.core.node import is_builtin
 from remotemedia.core.schema import Problems, check, did_you_mean
-from remotemedia.core.session import Output, Want, in_work, words_for
+from remotemedia.core.session import Output, Want, in_work, params_json, words_for
 from remotemedia.errors import (
     ManifestError,
     RemoteMediaError,
@@ -374,6 +374,7 @@ class Stream:
             from remotemedia.core.catalog import entry
             from remotemedia.core.manifest import from_problems
 
+            params_json(node, params)
             known = entry(object_.node_type) or {}
             problems = Problems()
             check(known["params"], {**object_.params, **params}, f"/nodes/{place}/params", problems)

@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Problems, Result};
 use crate::host::{Finished, Issued, task, unknown_node};
 pub use crate::host::{Task, TaskCall};
 use crate::layout::{Layout, Role};
-use crate::manifest::{Plan, PlanNode};
+use crate::manifest::{Join, Plan, PlanNode};
 use crate::metrics::{NodeMetrics, QueueMetrics, StageMetrics};
 use crate::node::{Context, Instance};
 use crate::pool;
@@ -32,6 +32,7 @@ use serde_json::{Map as JsonMap, Value as Json};
 use std::any::Any;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::future::Future;
+use std::iter::repeat;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
@@ -750,8 +751,8 @@ impl Run {
     /// "node", "item", "since_us"}], "joins": {id: {id: count}}}`. `queued` is how many items no node
     /// has begun with. `state` is "running", "ready", "waiting", "done" or "failed"; `for` says for
     /// what it waits. `node` and `item` are those in work, and `since_us` how long ago that began.
-    /// `joins`: how many values wait for partners, by node and connection; without those of stages
-    /// in work.
+    /// `joins`: how many values wait for partners, by node and connection; 0 while the node's stage
+    /// is in work.
     pub fn diagnose(&self) -> Value {
         match &self.way {
             Way::Straight(batch) => match only(batch) {
@@ -1915,7 +1916,15 @@ impl Shared {
                 ("since_us", Value::Float(since)),
             ])
         });
-        let joins = state.bodies.iter().flatten().flat_map(|body| body.joins(&self.plan));
+        let nodes = self.plan.nodes.iter().zip(&self.layout().places);
+        let joins =
+            nodes.filter(|(node, _)| node.join != Join::Any).map(|(node, &(stage, slot))| {
+                let body = state.bodies.get(stage).and_then(Option::as_ref);
+                let held = body.and_then(|body| body.held(slot)).into_iter().flatten();
+                let inputs = node.inputs.iter().map(|&input| &self.plan.nodes[input].id);
+                let counts = inputs.zip(held.chain(repeat(0)));
+                (&node.id, Value::map(counts.map(|(id, count)| (id, Value::Int(count as i64)))))
+            });
         let items = self.items.load(Relaxed);
         let begun = self.layout().feeds.iter().map(|&link| {
             let stage = self.layout().links[link].to_stage;

@@ -155,19 +155,9 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    /// How many values wait for their partners: by the ids of nodes that join, and of their inputs.
-    pub fn joins(&self, plan: &crate::Plan) -> Vec<(String, Value)> {
-        let nodes = self.slots.iter().map(|slot| (slot, &plan.nodes[slot.node]));
-        let joins = nodes.filter(|(_, node)| node.join != Join::Any);
-        joins
-            .map(|(slot, node)| {
-                let counts = slot.held.iter().flat_map(|held| held.counts());
-                let counts = counts.chain(std::iter::repeat(0));
-                let inputs = node.inputs.iter().map(|&input| &plan.nodes[input].id);
-                let counts = inputs.zip(counts).map(|(id, count)| (id, Value::Int(count as i64)));
-                (node.id.clone(), Value::map(counts))
-            })
-            .collect()
+    /// How many values wait for their partners at a node that joins, by connection.
+    pub fn held(&self, slot: usize) -> Option<impl Iterator<Item = usize> + '_> {
+        Some(self.slots.get(slot)?.held.as_ref()?.counts())
     }
 
     pub fn new(number: usize, stage: &Stage, now: Instant) -> Body {
