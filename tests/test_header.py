@@ -260,7 +260,7 @@ def test_the_codes_have_their_numbers_for_ever() -> None:
         **{f"RM_E_{name}": str(-number) for number, name in enumerate(failures, 1)},
     }
     wants = dict(re.findall(r"^#define RM_WANT_(\w+) (\d+)$", CODE, re.MULTILINE))
-    assert wants == {"ROOM": "1", "OUTPUT": "2", "TASK": "4", "END": "8"}
+    assert wants == {"ROOM": "1", "OUTPUT": "2", "TASK": "4", "END": "8", "BEGUN": "16"}
     tasks = dict(re.findall(r"^#define RM_TASK_(\w+) (\d+)$", CODE, re.MULTILINE))
     kinds = ["INITIALIZE", "PROCESS", "FLUSH", "INTERRUPT", "SET", "CLEANUP"]
     assert tasks == {kind: str(number) for number, kind in enumerate(kinds)}

@@ -567,7 +567,7 @@ static void a_run_says_what_it_is_at(void) {
     rm_data *state = state_of(run);
     const char *text = view_of(state).json;
     const char *wanted =
-        "{\"phase\":\"work\",\"items\":1,\"inside\":1,\"outputs\":1,\"stages\":[{"
+        "{\"phase\":\"work\",\"items\":1,\"queued\":0,\"inside\":1,\"outputs\":1,\"stages\":[{"
         "\"nodes\":[\"n\"],\"state\":\"waiting\",\"for\":\"an item\",\"node\":null,"
         "\"item\":null,\"since_us\":";
     CHECK(strncmp(text, wanted, strlen(wanted)) == 0);
