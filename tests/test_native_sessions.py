@@ -53,6 +53,8 @@ ENGINES = pytest.mark.parametrize("rust", [True, False], ids=["native", "python"
 
 
 def open_(rust: bool, *nodes: Node, **options: Any) -> Any:
+    # A stall that is told would wake who was forgotten.
+    options.setdefault("stall", None)
     return Pipeline("p", nodes).open(use_rust=rust, **options)
 
 
