@@ -53,6 +53,8 @@ ENGINES = pytest.mark.parametrize("rust", [True, False], ids=["native", "python"
 
 
 def open_(rust: bool, *nodes: Node, **options: Any) -> Any:
+    # A stall that is told would wake who was forgotten.
+    options.setdefault("stall", None)
     return Pipeline("p", nodes).open(use_rust=rust, **options)
 
 
@@ -939,3 +941,83 @@ def test_nothing_is_left_behind() -> None:
     some(150)
     gc.collect()
     assert (native.handles(), len(os.listdir("/proc/self/fd"))) == before
+
+
+def test_a_signal_between_crossing_and_counting_loses_nothing(monkeypatch: Any) -> None:
+    from remotemedia.core import native_stream
+
+    def interrupted(*_: Any) -> Any:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with open_(True, PassThroughNode(), window=4) as run:
+        run.push(0)
+        ask = run._backend._ask
+
+        def then_interrupted(*args: Any) -> Any:
+            ask(*args)
+            return interrupted()
+
+        monkeypatch.setattr(run._backend, "_ask", then_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.push(1)
+        assert run.push(2) == 2
+        monkeypatch.setattr(native_stream, "loads", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.pull()
+        assert [output[0:3:2] for output in run.pull_many()] == [(0, 0), (1, 1), (2, 2)]
+        run.push(3)
+        monkeypatch.setattr(native_stream, "loads", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.pull()
+        run.interrupt()
+        assert run.try_pull() is None
+        run.push_many([4, 5, 6, 7])
+
+
+def test_a_pull_of_what_was_fetched_wakes_who_sends() -> None:
+    async def main() -> None:
+        async with open_(True, PassThroughNode(), window=4) as run:
+            await run.send_many(range(4))
+            assert (await run.recv()).value == 0
+            await run.send(4)
+            sending = asyncio.ensure_future(run.send(5))
+            await asyncio.sleep(0.01)
+            assert not sending.done()
+            assert (await run.recv()).value == 1
+            assert await asyncio.wait_for(sending, 30) == 5
+
+    asyncio.run(main())
+
+
+def test_waiters_that_were_cancelled_are_forgotten() -> None:
+    async def main() -> None:
+        async with open_(True, PassThroughNode()) as run:
+            for _ in range(5):
+                task = asyncio.ensure_future(run.recv())
+                while not run._backend._futures:  # noqa: ASYNC110  the list is no event
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait({task})
+                assert run._backend._futures == []
+            assert run.diagnose()["waiting"] == {"push": 0, "pull": 0}
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_pipeline_from_before_a_fork_opens_in_the_child() -> None:
+    told = run_code("""
+        import os, sys
+        from remotemedia import Pipeline
+        from remotemedia.nodes import DelayNode
+        pipeline = Pipeline("p", [DelayNode(seconds=0.001)])
+        assert pipeline.run_sync([1]) == [1]
+        child = os.fork()
+        with pipeline.open() as run:
+            run.push(2)
+            print(run.pull(timeout=30).value, flush=True)
+        if child:
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """)
+    assert told == (["2", "2", "0"], "", 0)

@@ -423,8 +423,9 @@ class Pipeline:
 
         Args:
             use_rust: as for :meth:`run`.
-            window: how many items may be inside at once: pushed, and not yet processed or with
-                outputs that have not been pulled. While it is full, ``push`` waits.
+            window: how many items may be inside at once, counted from the oldest that is not
+                processed yet or has outputs that have not been pulled. While it is full, ``push``
+                waits.
             timeout: the time for all of it, in seconds.
             stall: after how many seconds without progress a session in which somebody waits says
                 in the log what it waits for, once; None is never.

@@ -380,7 +380,7 @@ class Session(_Base):
 
 
 class AsyncSession(_Base):
-    """The same for asyncio: the run is a task of the event loop. See :meth:`Pipeline.open`.
+    """The same for asyncio; nothing in it blocks the event loop. See :meth:`Pipeline.open`.
 
     Cancelling one who waits in :meth:`send` or :meth:`recv` loses nothing.
     """

@@ -2,13 +2,14 @@
 
 use remotemedia_runtime::registry::About;
 use remotemedia_runtime::{
-    AsyncNode, BoxFuture, Code, Context, Error, Instance, Limits, Node, NodeType, Progress,
-    Registry, Result, Run, Runtime, Value,
+    AsyncNode, BoxFuture, Code, Context, Error, Instance, Limits, Node, NodeType, Options, Plan,
+    Progress, Pushed, Registry, Result, Run, Runtime, Value, Want,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// What the nodes of each test were asked to do, on whatever thread.
@@ -137,6 +138,11 @@ fn runtime() -> Runtime {
 
 /// A run of nodes given as (type, name, what fails) and connections given as "a b".
 fn start(nodes: &[(&str, &str, &str)], edges: &[&str], input: &Json, timeout: Option<u64>) -> Run {
+    let input = remotemedia_runtime::json::parse(input.to_string().as_bytes(), &[], 100).unwrap();
+    Run::new(plan(nodes, edges), &input, timeout.map(Duration::from_millis)).unwrap()
+}
+
+fn plan(nodes: &[(&str, &str, &str)], edges: &[&str]) -> Arc<Plan> {
     let nodes: Vec<Json> = nodes
         .iter()
         .map(|(kind, name, fails)| {
@@ -152,9 +158,7 @@ fn start(nodes: &[(&str, &str, &str)], edges: &[&str], input: &Json, timeout: Op
         })
         .collect();
     let manifest = json!({"version": "v1", "nodes": nodes, "connections": edges}).to_string();
-    let plan = runtime().load(manifest.as_bytes()).unwrap();
-    let input = remotemedia_runtime::json::parse(input.to_string().as_bytes(), &[], 100).unwrap();
-    Run::new(plan, &input, timeout.map(Duration::from_millis)).unwrap()
+    runtime().load(manifest.as_bytes()).unwrap()
 }
 
 fn finish(run: &Run) -> Result<Vec<String>> {
@@ -354,4 +358,33 @@ fn a_manifest_is_read_once() {
         runtime.load(text(0).as_bytes()).unwrap();
     }
     assert_eq!(runtime.manifests_parsed(), 200);
+}
+
+#[test]
+fn who_has_waited_in_vain_is_notified() {
+    let plan = plan(&[("Trace", "n", "")], &[]);
+    let run = Run::open(plan, Options { window: 1, timeout: None }).unwrap();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = calls.clone();
+    run.set_notify(Some(Arc::new(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+    })));
+    assert!(run.wait(Want::BEGUN, None));
+    assert!(traced().contains(&"n initialize".to_owned()));
+    assert_eq!(run.try_push(Value::text("x"), None).unwrap(), Pushed::Accepted(0));
+    assert!(!run.wait(Want::ROOM, Some(Instant::now())));
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
+    assert!(run.try_pull().unwrap().is_some());
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_run_that_was_cancelled_takes_nothing() {
+    let plan = plan(&[("Trace", "n", "")], &[]);
+    let run = Run::open(plan, Options::default()).unwrap();
+    assert!(run.wait(Want::BEGUN, None));
+    run.control().cancel();
+    let error = run.try_push(Value::text("x"), None).unwrap_err();
+    assert_eq!(error.code, Code::Cancelled);
+    assert!(!traced().contains(&"n process x".to_owned()));
 }
