@@ -433,7 +433,7 @@ typedef struct rm_call {
   struct rm_error *error;
   /* In, for rm_call_exchange like all that follows: a run that was opened; it stays yours. */
   struct rm_run *session;
-  /* In: what to wait for, RM_WANT_* or 0. */
+  /* In: what to wait for, such as RM_WANT_ROOM, or 0. */
   uint32_t want;
   /* In: how many outputs to take. */
   uint32_t most;
@@ -854,10 +854,10 @@ int64_t rm_run_fd(struct rm_run *run);
  gets how many that were. `answers` are those to tasks, `[node, id, values, ...]`, where an object
  `{"code", "message", "hint"}` in place of the values is a failure. Binary parts are copied.
 
- Then, unless there is what `want` says (RM_WANT_*, 0 for nothing), works and waits for that, for
+ Then, unless there is what `want` says (such as RM_WANT_ROOM; 0 for nothing), works and waits for that, for
  `slice_us`. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`, `[item,
  node, value, ...]` with the places of sinks and item -1 for what was flushed; `tasks` up to
- `most_tasks`, `[node, id, item, kind, value, ...]` with RM_TASK_*. It lies in `buffer`, or belongs to
+ `most_tasks`, `[node, id, item, kind, value, ...]` with a kind such as RM_TASK_PROCESS. It lies in `buffer`, or belongs to
  `held`.
 
  RM_OK: there is what was wanted. RM_AGAIN: not in this time. RM_END: the run is complete, and its
