@@ -854,19 +854,17 @@ int64_t rm_run_fd(struct rm_run *run);
  gets how many that were. `answers` are those to tasks, `[node, id, values, ...]`, where an object
  `{"code", "message", "hint"}` in place of the values is a failure. Binary parts are copied.
 
- Then, unless there is what `want` says (such as RM_WANT_ROOM; 0 for nothing), works and waits for that, for
- `slice_us`. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`, `[item,
- node, value, ...]` with the places of sinks and item -1 for what was flushed; `tasks` up to
- `most_tasks`, `[node, id, item, kind, value, ...]` with a kind such as RM_TASK_PROCESS. It lies in `buffer`, or belongs to
- `held`.
+ Then, unless there is what `want` says (such as RM_WANT_ROOM; 0 for nothing), works and waits for
+ that, for `slice_us`. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`,
+ `[item, node, value, ...]` with the places of sinks and item -1 for what was flushed; `tasks` up
+ to `most_tasks`, `[node, id, item, kind, value, ...]` with a kind such as RM_TASK_PROCESS. It lies
+ in `buffer`, or belongs to `held`.
 
  RM_OK: there is what was wanted. RM_AGAIN: not in this time. RM_END: the run is complete, and its
  outputs are gone. Fails, after the outputs that came before it, with what has ended the run;
  tasks that are left then are given all the same.
  */
-rm_status rm_call_exchange(struct rm_call *call,
-                           const char *text,
-                           size_t len);
+rm_status rm_call_exchange(struct rm_call *call, const char *text, size_t len);
 
 /* Makes an empty queue. */
 rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);

@@ -269,11 +269,11 @@ pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
 /// gets how many that were. `answers` are those to tasks, `[node, id, values, ...]`, where an object
 /// `{"code", "message", "hint"}` in place of the values is a failure. Binary parts are copied.
 ///
-/// Then, unless there is what `want` says (such as RM_WANT_ROOM; 0 for nothing), works and waits for that, for
-/// `slice_us`. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`, `[item,
-/// node, value, ...]` with the places of sinks and item -1 for what was flushed; `tasks` up to
-/// `most_tasks`, `[node, id, item, kind, value, ...]` with a kind such as RM_TASK_PROCESS. It lies in `buffer`, or belongs to
-/// `held`.
+/// Then, unless there is what `want` says (such as RM_WANT_ROOM; 0 for nothing), works and waits for
+/// that, for `slice_us`. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`,
+/// `[item, node, value, ...]` with the places of sinks and item -1 for what was flushed; `tasks` up
+/// to `most_tasks`, `[node, id, item, kind, value, ...]` with a kind such as RM_TASK_PROCESS. It lies
+/// in `buffer`, or belongs to `held`.
 ///
 /// RM_OK: there is what was wanted. RM_AGAIN: not in this time. RM_END: the run is complete, and its
 /// outputs are gone. Fails, after the outputs that came before it, with what has ended the run;
