@@ -66,11 +66,6 @@ def divide() -> Node:
     return CalculatorNode(name="d", operation="divide", operand=0)
 
 
-def until_in_work(run: Any) -> None:
-    while run.diagnose()["node"] is None:
-        pass
-
-
 # --- items in, outputs out ------------------------------------------------------------------------
 
 
