@@ -433,7 +433,7 @@ typedef struct rm_call {
   struct rm_error *error;
   /* In, for rm_call_exchange like all that follows: a run that was opened; it stays yours. */
   struct rm_run *session;
-  /* In: what to wait for, RM_WANT_* or 0. */
+  /* In: what to wait for, such as RM_WANT_ROOM, or 0. */
   uint32_t want;
   /* In: how many outputs to take. */
   uint32_t most;
@@ -879,10 +879,10 @@ int64_t rm_run_fd(struct rm_run *run);
 
  Then, unless there is what `want` says (RM_WANT_*, 0 for nothing), works and waits for that, for
  `slice_us`. Who takes tasks waits for them too: those that are found are given when it returns,
- and an output that needs them does not come before. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`, `[item,
- node, value, ...]` with the places of sinks and item -1 for what was flushed; `tasks` up to
- `most_tasks`, `[node, id, item, kind, value, ...]` with RM_TASK_*. It lies in `buffer`, or belongs to
- `held`.
+ and an output that needs them does not come before. The text that `call` gives is `[outputs,
+ tasks]`: `outputs` up to `most`, `[item, node, value, ...]` with the places of sinks and item -1
+ for what was flushed; `tasks` up to `most_tasks`, `[node, id, item, kind, value, ...]` with
+ RM_TASK_*. It lies in `buffer`, or belongs to `held`.
 
  RM_OK: there is what was wanted. RM_AGAIN: not in this time; there may be something else. RM_END:
  the run is complete, and its outputs are gone. Fails, after the outputs that came before it, with
@@ -891,9 +891,7 @@ int64_t rm_run_fd(struct rm_run *run);
  rm_run_end and for a run that was not opened; RM_E_ARGUMENT, RM_E_UTF8 and RM_E_LIMIT for a text
  that cannot be read. The fields `error` and `held` are overwritten: clear them before.
  */
-rm_status rm_call_exchange(struct rm_call *call,
-                           const char *text,
-                           size_t len);
+rm_status rm_call_exchange(struct rm_call *call, const char *text, size_t len);
 
 /* Makes an empty queue. */
 rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);

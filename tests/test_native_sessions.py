@@ -66,11 +66,6 @@ def divide() -> Node:
     return CalculatorNode(name="d", operation="divide", operand=0)
 
 
-def until_in_work(run: Any) -> None:
-    while run.diagnose()["node"] is None:
-        pass
-
-
 # --- items in, outputs out ------------------------------------------------------------------------
 
 
@@ -943,7 +938,8 @@ def test_nothing_is_left_behind() -> None:
     assert (native.handles(), len(os.listdir("/proc/self/fd"))) == before
 
 
-def test_a_signal_between_crossing_and_counting_loses_nothing(monkeypatch: Any) -> None:
+@pytest.mark.parametrize("wrap", [lambda n: n, lambda n: [n]], ids=["numbers", "lists"])
+def test_a_signal_between_crossing_and_counting_loses_nothing(monkeypatch: Any, wrap: Any) -> None:
     from remotemedia.core import native_stream
 
     def interrupted(*_: Any) -> Any:
@@ -951,28 +947,29 @@ def test_a_signal_between_crossing_and_counting_loses_nothing(monkeypatch: Any) 
         raise KeyboardInterrupt
 
     with open_(True, PassThroughNode(), window=4) as run:
-        run.push(0)
-        ask = run._backend._ask
+        run.push(wrap(0))
+        library = run._backend._library
+        exchange = library.exchange
 
         def then_interrupted(*args: Any) -> Any:
-            ask(*args)
+            exchange(*args)
             return interrupted()
 
-        monkeypatch.setattr(run._backend, "_ask", then_interrupted)
+        monkeypatch.setattr(library, "exchange", then_interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run.push(1)
-        assert run.push(2) == 2
+            run.push(wrap(1))
+        assert run.push(wrap(2)) == 2
         monkeypatch.setattr(native_stream, "loads", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run.pull()
-        assert [output[0:3:2] for output in run.pull_many()] == [(0, 0), (1, 1), (2, 2)]
-        run.push(3)
+        assert [output[0:3:2] for output in run.pull_many()] == [(wrap(n), n) for n in range(3)]
+        run.push(wrap(3))
         monkeypatch.setattr(native_stream, "loads", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run.pull()
         run.interrupt()
         assert run.try_pull() is None
-        run.push_many([4, 5, 6, 7])
+        run.push_many([wrap(n) for n in (4, 5, 6, 7)])
 
 
 def test_a_pull_of_what_was_fetched_wakes_who_sends() -> None:

@@ -83,7 +83,7 @@ pub struct rm_call {
     pub error: *mut rm_error,
     /// In, for rm_call_exchange like all that follows: a run that was opened; it stays yours.
     pub session: *mut rm_run,
-    /// In: what to wait for, RM_WANT_* or 0.
+    /// In: what to wait for, such as RM_WANT_ROOM, or 0.
     pub want: u32,
     /// In: how many outputs to take.
     pub most: u32,

@@ -279,10 +279,10 @@ pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
 ///
 /// Then, unless there is what `want` says (RM_WANT_*, 0 for nothing), works and waits for that, for
 /// `slice_us`. Who takes tasks waits for them too: those that are found are given when it returns,
-/// and an output that needs them does not come before. The text that `call` gives is `[outputs, tasks]`: `outputs` up to `most`, `[item,
-/// node, value, ...]` with the places of sinks and item -1 for what was flushed; `tasks` up to
-/// `most_tasks`, `[node, id, item, kind, value, ...]` with RM_TASK_*. It lies in `buffer`, or belongs to
-/// `held`.
+/// and an output that needs them does not come before. The text that `call` gives is `[outputs,
+/// tasks]`: `outputs` up to `most`, `[item, node, value, ...]` with the places of sinks and item -1
+/// for what was flushed; `tasks` up to `most_tasks`, `[node, id, item, kind, value, ...]` with
+/// RM_TASK_*. It lies in `buffer`, or belongs to `held`.
 ///
 /// RM_OK: there is what was wanted. RM_AGAIN: not in this time; there may be something else. RM_END:
 /// the run is complete, and its outputs are gone. Fails, after the outputs that came before it, with
