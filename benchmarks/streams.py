@@ -131,28 +131,20 @@ def remotemedia(given: dict[str, list[Any]]) -> tuple[str, Works]:
     from remotemedia import Pipeline, native
     from remotemedia.nodes import PassThroughNode
 
-    if not hasattr(Pipeline, "open"):
-        why = "not available: a Pipeline cannot be opened"
-        return native.version(), {
-            ("ours, push and pull", "stream, one"): why,
-            ("ours, send and recv", "stream, one"): why,
-            ("ours, push and pull", "stream"): why,
-            ("ours, send and recv", "stream"): why,
-            ("ours, push_many and pull_many", "stream, many"): why,
-        }
     batch = given["stream"]
     loop = asyncio.new_event_loop()
 
     def opened(window: int) -> Any:
-        run: Any = Pipeline("stream", [PassThroughNode() for _ in range(3)]).open(window=window)
+        pipeline = Pipeline("stream", [PassThroughNode() for _ in range(3)])
+        run: Any = pipeline.open(window=window).__enter__()
         atexit.register(run.close)
-        return run.__enter__()
+        return run
 
     run, many = opened(WINDOW), opened(len(batch))
     arun = loop.run_until_complete(
         Pipeline("stream", [PassThroughNode() for _ in range(3)]).open(window=WINDOW).__aenter__()
     )
-    atexit.register(arun.close)
+    atexit.register(lambda: loop.run_until_complete(arun.aclose()))
 
     async def receive() -> Any:
         return (await arun.recv()).value

@@ -367,6 +367,12 @@ def same(part: Part) -> Any:
     return tensor(memory.cast("B").toreadonly(), part.dtype, part.shape)
 
 
+def known(code: int, bits: int) -> Any:
+    """For an element type that was met, what makes arrays of it: ``numpy.frombuffer``, and the
+    type; else None."""
+    return _dtypes.get((code, bits))
+
+
 def tensor(memory: Any, dtype: tuple[int, int], shape: tuple[int, ...]) -> Any:
     """An array on this memory: a NumPy array, or a memoryview where NumPy is not installed."""
     known = _dtypes.get(dtype)

@@ -314,6 +314,18 @@ class _Library:
         pts_us = None if view.pts_us == _RM_NO_PTS else view.pts_us
         return marshal.media(memory, dtype, shape, meta, pts_us)
 
+    def copy(self, view: Any) -> Any:
+        """The array of a tensor's view, with memory of its own; None before NumPy is needed."""
+        known = marshal.known(view.dtype_code, view.dtype_bits)
+        if known is None:
+            return None
+        frombuffer, dtype = known
+        array = frombuffer(bytearray(self.ffi.buffer(view.data, view.byte_len)), dtype)
+        ndim = view.ndim
+        if ndim == 1:
+            return array
+        return array.reshape(tuple(self.ffi.unpack(view.shape, ndim)) if ndim else ())
+
     def _child(self, child: Any, keep: Any) -> Any:
         # Borrowed from its parent, so it gets a reference of its own.
         return self.take(self.adopt(self.lib.rm_data_retain(child)), keep)

@@ -37,6 +37,7 @@ _AGAIN, _END = 1, 2
 _WANTS: dict[Want, int] = {"room": 1, "output": 2, "begin": 16}
 _WANT_END = 8
 _HELD, _ESCAPED = 8, 2
+_TENSOR = 3
 #: How long the library works before Python gets to look for signals.
 _SLICE = 0.05
 _SLICE_US = 50_000
@@ -51,6 +52,11 @@ _PAUSE = 0.001
 _MANY = b"[\x03\0\0\0"
 _ONE = _MANY + b"[\x01\0\0\0"
 _ALL = b"[\0\0\0\0N"
+#: The text for an item that is the first binary part.
+_ARRAY = _ONE + b"{u\x03\0\0\0$rmi\0\0\0\x000" + _ALL
+#: Arrays of up to so many bytes come as a copy, which costs less than a view that keeps the memory
+#: of the library's.
+_SMALL = 16_384
 
 
 #: Makes an output without a call in Python.
@@ -77,7 +83,8 @@ class NativeStream:
         self._ids = [node["id"] for node in prepared.info["nodes"]]
         #: Places for calls that nobody uses now.
         self._calls: list[Any] = []
-        self._pusher = self._place_to_push()
+        #: Places for items that are scalars, and for those that are arrays.
+        self._pusher, self._lender = self._place_to_push(), self._place_to_push()
         #: Held by who puts in items, and by who fetches outputs.
         self._pushing = Lock()
         self._pulling = Lock()
@@ -188,24 +195,43 @@ class NativeStream:
         struct, library = call.struct, self._library
         given = struct.given
         outputs, _ = loads(call.text if given < _HELD else call.long_text())  # noqa: S302
+        kept = False
         if given & _ESCAPED:
             views = struct.given_parts
-            outputs = marshal.restore(outputs, lambda at: library.memory(views[at], call))
+
+            def part(at: int) -> Any:
+                nonlocal kept
+                view = views[at]
+                if view.kind == _TENSOR and view.byte_len <= _SMALL:
+                    array = library.copy(view)
+                    if array is not None:
+                        return array
+                kept = True
+                return library.memory(view, call)
+
         ids = self._ids
         made = []
         rest = iter(outputs)
         for item, node, value in zip(rest, rest, rest):
-            pts = None if type(value) in marshal.SCALARS else getattr(value, "pts", None)
+            pts = None
+            if type(value) not in marshal.SCALARS:
+                if given & _ESCAPED:
+                    value = marshal.restore(value, part)
+                pts = getattr(value, "pts", None)
             made.append(_new(Output, (value, ids[node], item if item >= 0 else None, pts)))
         # Nothing comes between these.
         struct.len = 0
         self._fetched.extend(made)
+        if given >= _HELD and not kept and not struct.error:
+            # Nobody needs what the library keeps.
+            library.lib.rm_call_clear(struct)
+            struct.given = 0
 
     # --- for the session --------------------------------------------------------------------------
 
     def try_push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
-        if node is None and not self._fetched and type(value) in marshal.SCALARS:
-            number = self._put_scalar(value)
+        if node is None:
+            number = self._put_one(value)
             if number is not None:
                 return number if number >= 0 else None
         tail = _ALL if node is None else b"[\0\0\0\0" + dumps(node, 2)
@@ -220,16 +246,30 @@ class NativeStream:
         number, count = self._put(b"".join((_ONE, text, tail)), parts, 1)
         return number if count else None
 
-    def _put_scalar(self, value: Any) -> Optional[int]:
-        """The usual way for the usual item, at little cost: its number, -1 if the window is full,
-        and None if something is wrong, which the other way finds again."""
+    def _put_one(self, value: Any) -> Optional[int]:
+        """The usual way for the usual items, scalars and NumPy arrays, at little cost: the item's
+        number, -1 if the window is full, and None if it is no such item or something is wrong,
+        which the other way finds again."""
         library, slot = self._library, self._slot
         if slot is None:
             return None
-        text = _ONE + dumps(value, 2) + _ALL
+        if type(value) in marshal.SCALARS:
+            text, lent = _ONE + dumps(value, 2) + _ALL, None
+        elif type(value) in marshal.codes:
+            text, lent = _ARRAY, [value]
+        else:
+            return None
         with self._pushing:
-            struct = self._pusher.struct
+            if self._fetched and self._room() <= 0:
+                return None
             try:
+                if lent is None:
+                    struct = self._pusher.struct
+                else:
+                    lent = self._lender.lend(lent)
+                    if lent is None:
+                        return None
+                    struct = self._lender.struct
                 status = library.exchange(struct, text, len(text))
                 if library.pending[0]:
                     library.drain_log()
@@ -240,7 +280,7 @@ class NativeStream:
                     self._pushed = number + 1
                     return number
                 # The error goes with its place.
-                self._pusher = self._place_to_push()
+                self._pusher, self._lender = self._place_to_push(), self._place_to_push()
             except BaseException:
                 # Ctrl-C, for one: an item may be in that nobody has counted.
                 self._pushed = self._state()["items"]
