@@ -196,6 +196,7 @@ class NativeStream:
         given = struct.given
         outputs, _ = loads(call.text if given < _HELD else call.long_text())  # noqa: S302
         kept = False
+        read: Optional[Callable[[int], Any]] = None
         if given & _ESCAPED:
             views = struct.given_parts
 
@@ -209,14 +210,16 @@ class NativeStream:
                 kept = True
                 return library.memory(view, call)
 
+            read = part
+
         ids = self._ids
         made = []
         rest = iter(outputs)
         for item, node, value in zip(rest, rest, rest):
             pts = None
             if type(value) not in marshal.SCALARS:
-                if given & _ESCAPED:
-                    value = marshal.restore(value, part)
+                if read is not None:
+                    value = marshal.restore(value, read)
                 pts = getattr(value, "pts", None)
             made.append(_new(Output, (value, ids[node], item if item >= 0 else None, pts)))
         # Nothing comes between these.
