@@ -1013,7 +1013,8 @@ def test_a_pipeline_from_before_a_fork_opens_in_the_child() -> None:
         child = os.fork()
         with pipeline.open() as run:
             run.push(2)
-            print(run.pull(timeout=30).value, flush=True)
+            # At once, as two processes do so.
+            os.write(1, f"{run.pull(timeout=30).value} ".encode())
         if child:
             print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """)
