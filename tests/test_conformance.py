@@ -52,7 +52,7 @@ def test_case(engine: Engine, case: dict[str, Any]) -> None:
         with pytest.raises(RemoteMediaError) as caught:
             engine(text, items)
         assert told(caught.value, case["error"]) == case["error"]
-        assert time.perf_counter() - started < case.get("seconds", 1.0)
+        assert time.perf_counter() - started < case.get("seconds", 10.0)
     else:
         result = engine(text, items)
         assert exact(list(result)) == exact(restore(case["output"]))
