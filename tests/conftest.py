@@ -31,16 +31,6 @@ def pytest_sessionstart() -> None:
         pytest.exit("the native library cannot be loaded", returncode=4)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # A conformance case may name the "engines" that run it, if not all do; another one is then
-    # expected to fail. Once it does not, this fails: the case no longer needs the mark.
-    for item in items:
-        given = getattr(getattr(item, "callspec", None), "params", {})
-        case, engine = given.get("case"), given.get("engine", "native")
-        if isinstance(case, dict) and engine not in case.get("engines", [engine]):
-            item.add_marker(pytest.mark.xfail(strict=True, reason=f"not {engine} yet"))
-
-
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The folder of the project."""

@@ -3,10 +3,9 @@
 A case has a ``manifest``, or its text as ``text``, ``hex`` (bytes), ``repeat`` (``[before, what,
 how often, after]``) or ``build`` (texts, and ``[what, how often]`` with the number from 00000 on in
 the place of ``#``, separated by commas); an ``input``; and the ``output`` (and ``by_node``) or the
-``error``, which may take some ``seconds``, else one. Floats that JSON lacks stand as
+``error``, which may take some ``seconds``, else ten. Floats that JSON lacks stand as
 ``{"$rm": "NaN"}``, see ``rust-core/runtime/src/json.rs``. An error without a message may be told in
-the engine's own words; everything else is exact. ``engines`` names those that run the case, if not
-every one does: ``native``, which is C's too, and ``python``.
+the engine's own words; everything else is exact.
 """
 
 from __future__ import annotations

@@ -20,14 +20,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 
-from remotemedia import Audio, EngineWarning, Node, Pipeline
+from remotemedia import Audio, Node, Pipeline
 from remotemedia.nodes import AudioDecodeNode, AudioResampleNode, VoiceActivityNode
 
 HERE = Path(__file__).resolve().parent
@@ -162,8 +161,6 @@ def main() -> None:
     parser.add_argument("recordings", nargs="*", type=Path)
     parser.add_argument("--speed", type=float, default=1.0, help="how many times as fast as spoken")
     options = parser.parse_args()
-    # The graph is the Python engine's, as half of its nodes are Python.
-    warnings.simplefilter("ignore", EngineWarning)
     wrong = said = 0
     for recording in options.recordings or sorted((HERE.parent / "data").glob("*.wav")):
         heard = asyncio.run(dictate(recording, options.speed))

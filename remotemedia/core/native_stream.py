@@ -18,7 +18,16 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from remotemedia import marshal, native
-from remotemedia.core.session import Output, Want, in_work, params_json, words_for
+from remotemedia.core.session import (
+    Output,
+    Want,
+    closed,
+    in_loop,
+    in_work,
+    params_json,
+    resolve,
+    words_for,
+)
 from remotemedia.errors import (
     ManifestError,
     MarshalError,
@@ -40,7 +49,7 @@ _HELD, _ESCAPED = 8, 2
 _TENSOR = 3
 #: How long the library works before Python gets to look for signals.
 _SLICE = 0.05
-_SLICE_US = 50_000
+_SLICE_US = round(_SLICE * 1e6)
 #: How many outputs are fetched at a time, if there are as many.
 _FETCH = 32
 #: How many places for calls are kept for the next ones.
@@ -122,7 +131,7 @@ class NativeStream:
         """The place of the run. Who has it keeps the run."""
         slot = self._slot
         if slot is None:
-            raise _closed()
+            raise closed()
         return slot
 
     def _exchange(
@@ -237,15 +246,9 @@ class NativeStream:
             number = self._put_one(value)
             if number is not None:
                 return number if number >= 0 else None
-        tail = _ALL if node is None else b"[\0\0\0\0" + dumps(node, 2)
-        if type(value) in marshal.SCALARS:
-            try:
-                number, count = self._put(b"".join((_ONE, dumps(value, 2), tail)), (), 1)
-                return number if count else None
-            except MarshalError:
-                # What is wrong, if it is the value, is said better below.
-                pass
+        # Where the value cannot cross, this says better why.
         text, parts = marshal.encode(value)
+        tail = _ALL if node is None else b"[\0\0\0\0" + dumps(node, 2)
         number, count = self._put(b"".join((_ONE, text, tail)), parts, 1)
         return number if count else None
 
@@ -342,7 +345,7 @@ class NativeStream:
         if error.code != "RM_E_CLOSED":
             return error
         return (
-            _closed()
+            closed()
             if self._closed
             else RunEndedError("end() was called: the session takes no more items")
         )
@@ -362,9 +365,9 @@ class NativeStream:
             with self._pulling:
                 while not self._over:
                     self._fetch(_FETCH)
-            raise self._error or _closed()
+            raise self._error or closed()
         if self._input_ended:
-            raise _closed()
+            raise closed()
 
     def _is_over(self) -> bool:
         """Whether the run is over, though outputs may be left."""
@@ -386,7 +389,7 @@ class NativeStream:
                 if not self._over and (missing > 0 if most else self._is_over()):
                     self._fetch(max(missing, min(_FETCH, self._window)))
         if self._closed:
-            raise _closed()
+            raise closed()
         outputs: list[Output] = []
         try:
             while len(outputs) < most:
@@ -551,7 +554,7 @@ class NativeStream:
                 return values
             # Room is there once the item is through and its outputs are pulled.
             wanted = _WANTS["room"] | _WANTS["output"]
-            through = self._ask(wanted, int(_SLICE * 1e6))[0] != _AGAIN
+            through = self._ask(wanted, _SLICE_US)[0] != _AGAIN
 
     def flush(self) -> list[Any]:
         """Everything that comes at the end of input."""
@@ -627,15 +630,7 @@ class NativeStream:
 
     def _in_loop(self, call: Callable[..., object], *args: Any) -> None:
         """Calls something in the event loop, from whichever thread."""
-        loop = self._loop
-        # There is nothing to tell to a loop that is closed.
-        if loop is None or loop.is_closed():
-            return
-        if self._loop_thread == get_ident():
-            call(*args)
-        else:
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(call, *args)
+        in_loop(self._loop, self._loop_thread, call, *args)
 
     def _wake(self) -> None:
         if self._fd >= 0:
@@ -643,7 +638,7 @@ class NativeStream:
                 os.read(self._fd, 4096)
         futures, self._futures = self._futures, []
         for future in futures:
-            _resolve(future)
+            resolve(future)
 
     async def _woken(self, until: Optional[float]) -> None:
         """Returns when something may have happened, or the time is over."""
@@ -657,7 +652,7 @@ class NativeStream:
             return
         future: Future[None] = loop.create_future()
         self._futures.append(future)
-        timer = None if left is None else loop.call_later(left, _resolve, future)
+        timer = None if left is None else loop.call_later(left, resolve, future)
         try:
             await future
         finally:
@@ -698,12 +693,3 @@ def _method_of(state: dict[str, Any], stage: dict[str, Any]) -> str:
 def _in_words(state: dict[str, Any], stage: dict[str, Any]) -> str:
     method = _method_of(state, stage)
     return in_work(_node_of(stage), method, stage["item"], stage["since_us"] / 1e6)
-
-
-def _resolve(future: Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _closed() -> RunEndedError:
-    return RunEndedError("the session is closed", hint="open a new one")

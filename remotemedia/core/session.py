@@ -8,14 +8,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
+from threading import get_ident
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Callable, Literal, NamedTuple, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Literal, NamedTuple, Optional, Protocol
 
 from remotemedia.errors import ManifestError, RemoteMediaError, RunEndedError, RunTimeoutError
 from remotemedia.inputs import normalise_timeout
 from remotemedia.log import logger
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
 
 __all__ = ["AsyncSession", "Backend", "Opening", "Output", "Session", "Want"]
 
@@ -576,6 +581,34 @@ def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:
     rest = iter(items)
     while chunk := list(islice(rest, 64)):
         yield chunk
+
+
+def closed() -> RunEndedError:
+    """What there is to say of a session that was closed."""
+    return RunEndedError("the session is closed", hint="open a new one")
+
+
+def resolve(future: Future[None]) -> None:
+    """Wakes whoever awaits it, unless nobody does any more."""
+    if not future.done():
+        future.set_result(None)
+
+
+def in_loop(
+    loop: Optional[AbstractEventLoop],
+    thread: Optional[int],
+    call: Callable[..., object],
+    *args: Any,
+) -> None:
+    """Calls something in an event loop, which that thread runs, from whichever thread."""
+    # There is nothing to tell to a loop that is closed.
+    if loop is None or loop.is_closed():
+        return
+    if thread == get_ident():
+        call(*args)
+    else:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(call, *args)
 
 
 def _at_end() -> RunEndedError:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Coroutine
-from contextlib import suppress
 from threading import Lock, get_ident
 from time import perf_counter
 from types import TracebackType
@@ -35,7 +34,16 @@ from remotemedia.core.join import pts_of
 from remotemedia.core.manifest import Plan
 from remotemedia.core.node import is_builtin
 from remotemedia.core.schema import Problems, check, did_you_mean
-from remotemedia.core.session import Output, Want, in_work, params_json, words_for
+from remotemedia.core.session import (
+    Output,
+    Want,
+    closed,
+    in_loop,
+    in_work,
+    params_json,
+    resolve,
+    words_for,
+)
 from remotemedia.errors import (
     ManifestError,
     RemoteMediaError,
@@ -159,7 +167,7 @@ class Stream:
                 return
             rest = self._rest = loop.create_future()
         left = run.time_left()
-        timer = None if left is None else loop.call_later(left, _resolve, rest)
+        timer = None if left is None else loop.call_later(left, resolve, rest)
         try:
             await rest
         finally:
@@ -223,7 +231,7 @@ class Stream:
     def _check_open(self) -> None:
         """Under the lock: raises what there is to say to somebody who pushes."""
         if self._closed:
-            raise _closed()
+            raise closed()
         self._tell()
         if self._run.cancelled:
             raise self._run.cancellation()
@@ -239,7 +247,7 @@ class Stream:
         taken: list[Output] = []
         with self._lock:
             if self._closed:
-                raise _closed()
+                raise closed()
             while self._held and len(taken) < most:
                 taken.append(self._held.popleft())
             if taken:
@@ -318,7 +326,7 @@ class Stream:
                 future = loop.create_future()
                 self._futures.append(future)
                 self._waiting[want] += 1
-            timer = None if left is None else loop.call_later(left, _resolve, future)
+            timer = None if left is None else loop.call_later(left, resolve, future)
             try:
                 await future
             finally:
@@ -497,27 +505,19 @@ class Stream:
         if self._futures:
             futures, self._futures = self._futures, []
             for future in futures:
-                self._in_loop(_resolve, future)
+                self._in_loop(resolve, future)
 
     def _wake(self) -> None:
         """Under the lock: there is something for the run to do."""
         if self._rest is not None:
-            self._in_loop(_resolve, self._rest)
+            self._in_loop(resolve, self._rest)
         elif self._driver is None and self._bells:
             # Somebody waits, who can do it.
             self._ring()
 
     def _in_loop(self, call: Callable[..., object], *args: Any) -> None:
         """Calls something in the event loop, from whichever thread."""
-        loop = self._loop
-        if loop is None:
-            return
-        if self._loop_thread == get_ident():
-            call(*args)
-        else:
-            # There is nothing to tell to a loop that is closed.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(call, *args)
+        in_loop(self._loop, self._loop_thread, call, *args)
 
     def _cancel_task(self) -> None:
         task, run = self._task, self._run
@@ -700,12 +700,3 @@ class Stream:
             lost = error is not None and not self._told and not self._run.cancelled
         if lost:
             logger().warning("a session was closed before it told of an error: %s", error)
-
-
-def _resolve(future: Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _closed() -> RunEndedError:
-    return RunEndedError("the session is closed", hint="open a new one")

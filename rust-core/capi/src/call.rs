@@ -1,6 +1,6 @@
 //! `rm_call` and `rm_call_run`: a run in one crossing.
 
-use crate::abi::{RM_AGAIN, RM_OK, rm_status};
+use crate::abi::{RM_AGAIN, RM_E_ARGUMENT, RM_OK, rm_status};
 use crate::data::{
     RM_JSON, RM_TENSOR, RM_WRITABLE, describe_memory, lent, metadata, rm_data, rm_view, strides,
 };
@@ -10,7 +10,7 @@ use crate::handle::{borrow, borrow_inherited, release};
 use crate::marshal;
 use crate::pipeline::rm_pipeline;
 use crate::run::rm_run;
-use remotemedia_runtime::{Code, Error, Progress, Result, Value, json};
+use remotemedia_runtime::{Buffer, Code, Error, Progress, Result, Storage, Value, json};
 use std::ffi::c_char;
 use std::ptr::{null, null_mut, replace};
 use std::sync::Arc;
@@ -108,33 +108,26 @@ pub struct rm_call {
 /// that cannot be read. The fields `run` and `error` are overwritten: clear them before.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usize) -> rm_status {
-    let usable = !call.is_null() && call.is_aligned();
-    // SAFETY: not NULL, and the size comes first in every version of the struct.
-    if !usable || (unsafe { (*call).struct_size } as usize) < size_of::<rm_call>() {
-        // There is no place for an error.
-        return Code::Argument as rm_status;
-    }
-    // SAFETY: the caller's struct is no smaller than ours, and nobody else uses it (rule 4).
-    let call = unsafe { &mut *call };
+    // SAFETY: rule 4.
+    let Some(call) = (unsafe { usable(call) }) else { return RM_E_ARGUMENT };
     let error = &raw mut call.error;
     guard(error, || {
         (call.given, call.given_count, call.text, call.len) = (0, 0, null(), 0);
         (call.given_parts, call.run) = (null(), null_mut());
         let rm_call { kind, part_count, slice_us, .. } = *call;
-        if part_count > 0 && (call.parts.is_null() || !call.parts.is_aligned()) {
-            return Err(Error::new(Code::Argument, "the call's parts are NULL or not aligned"));
-        }
         // SAFETY: rules 4 and 6, and what is said above of the parts.
         let (pipeline, input) = unsafe {
             let (pipeline, text) = (borrow(call.pipeline)?, bytes(text.cast(), len, "text")?);
-            (pipeline, input(kind, text, call.parts, part_count, pipeline.value_depth())?)
+            let parts = parts(call.parts, part_count, lent)?;
+            (pipeline, input(kind, text, parts, pipeline.value_depth())?)
         };
         let run = pipeline.batch(&input, timeout(call.timeout_ms))?;
         drop(input);
         let ticket = pipeline.runtime.enter(run.control())?;
-        let slice = u64::try_from(slice_us).ok().map(Duration::from_micros);
-        let until = slice.and_then(|slice| Instant::now().checked_add(slice));
-        let progress = if slice_us == 0 { Progress::Pending } else { run.drive(until)? };
+        let progress = match slice_us {
+            0 => Progress::Pending,
+            _ => run.drive(end_of_slice(slice_us))?,
+        };
         let Progress::Done(outputs) = progress else {
             call.run = Arc::into_raw(rm_run::new(run, ticket, pipeline)).cast_mut();
             return Ok(RM_AGAIN);
@@ -144,18 +137,11 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
         let given = Given { views: call.parts, count: part_count as usize };
         let counts = if detach { Some(run.counts()?) } else { None };
         let output = Output::new(outputs, kind, counts.as_deref(), &given)?;
-        let room = if call.buffer.is_null() { 0 } else { call.buffer_len };
-        if detach && output.views.is_empty() && output.len <= room {
-            // SAFETY: the buffer has that much room, and is the caller's alone.
-            unsafe { call.buffer.cast::<u8>().copy_from(output.text.as_ptr(), output.len) };
-            (call.given, call.text, call.len) = (output.flags, call.buffer, output.len);
+        if detach && output.fits(call) {
             return Ok(RM_OK);
         }
         let run = rm_run::new(run, None, pipeline);
-        let output = run.keep(output);
-        call.given = output.flags | RM_HELD;
-        (call.text, call.len) = (output.text.as_ptr().cast(), output.len);
-        (call.given_parts, call.given_count) = (output.views.as_ptr(), output.views.len() as u32);
+        run.keep(output).show(call);
         call.run = Arc::into_raw(run).cast_mut();
         Ok(RM_OK)
     })
@@ -260,25 +246,32 @@ impl Output {
         Output::new(value, RM_MARSHAL, None, &Given { views: null(), count: 0 })
     }
 
-    pub(crate) fn text(&self) -> &[u8] {
-        &self.text[..self.len]
+    /// Puts it in the caller's room, if it fits and has no parts.
+    fn fits(&self, call: &mut rm_call) -> bool {
+        let room = if call.buffer.is_null() { 0 } else { call.buffer_len };
+        if !self.views.is_empty() || self.len > room {
+            return false;
+        }
+        // SAFETY: the buffer has that much room, and is the caller's alone.
+        unsafe { call.buffer.cast::<u8>().copy_from(self.text.as_ptr(), self.len) };
+        (call.given, call.text, call.len) = (self.flags, call.buffer, self.len);
+        true
     }
 
-    /// Puts it where the caller finds it: in the room, if it fits and has no parts.
-    pub(crate) fn put(self, call: &mut rm_call) {
-        let room = if call.buffer.is_null() { 0 } else { call.buffer_len };
-        (call.given, call.len) = (self.flags, self.len);
-        if self.views.is_empty() && self.len <= room {
-            // SAFETY: the buffer has that much room, and is the caller's alone.
-            unsafe { call.buffer.cast::<u8>().copy_from(self.text.as_ptr(), self.len) };
-            call.text = call.buffer;
-            return;
-        }
-        call.given |= RM_HELD;
-        call.text = self.text.as_ptr().cast();
+    /// Shows where it lies, to a caller who holds what it belongs to. It does not move with that.
+    fn show(&self, call: &mut rm_call) {
+        (call.given, call.text, call.len) =
+            (self.flags | RM_HELD, self.text.as_ptr().cast(), self.len);
         (call.given_parts, call.given_count) = (self.views.as_ptr(), self.views.len() as u32);
-        // What they point to does not move.
-        call.held = Arc::into_raw(crate::session::hold(self)).cast_mut();
+    }
+
+    /// Puts it where the caller finds it: in the room, or in an object of its own.
+    pub(crate) fn put(self, call: &mut rm_call) {
+        if !self.fits(call) {
+            self.show(call);
+            let held = rm_data::new(Value::Bytes(Arc::new(Buffer::new(Held(self)))));
+            call.held = Arc::into_raw(held).cast_mut();
+        }
     }
 
     fn new(outputs: Value, kind: u32, counts: Option<&[u64]>, given: &Given) -> Result<Self> {
@@ -320,37 +313,68 @@ impl Output {
     }
 }
 
-/// The items of a call: text in one of three formats, and its binary parts, which are used where
-/// they are. Without a text the parts are the items.
+/// A text with what its views point to, as the bytes of a value.
+struct Held(Output);
+
+impl Storage for Held {
+    fn bytes(&self) -> &[u8] {
+        &self.0.text[..self.0.len]
+    }
+}
+
+/// The caller's struct, if there is one of a size that we know. If not, there is no place for an
+/// error either.
 ///
 /// # Safety
-/// The arguments are what the header says of rm_call_run, and the parts' memory stays for as
-/// long as the value lives.
-pub(crate) unsafe fn input(
-    kind: u32,
-    text: &[u8],
-    parts: *const rm_view,
-    part_count: u32,
-    max_depth: usize,
-) -> Result<Value> {
-    let mut values = Vec::with_capacity(part_count as usize);
-    let size = match part_count {
-        0 => 0,
-        // A newer host's views are larger.
-        // SAFETY: by contract there is a first one, and the size comes first in it.
-        _ => (unsafe { (*parts).struct_size }) as usize,
-    };
-    for index in 0..part_count as usize {
-        // SAFETY: by contract.
-        values.push(unsafe { lent(parts.byte_add(index * size))? });
+/// `call` is NULL, or a struct of the caller's that nobody else uses.
+pub(crate) unsafe fn usable<'a>(call: *mut rm_call) -> Option<&'a mut rm_call> {
+    if call.is_null() || !call.is_aligned() {
+        return None;
     }
+    // SAFETY: not NULL, and the size comes first in every version of the struct.
+    let size = unsafe { (*call).struct_size } as usize;
+    // SAFETY: no smaller than ours, and by contract nobody else's.
+    (size >= size_of::<rm_call>()).then(|| unsafe { &mut *call })
+}
+
+/// When a slice of so many microseconds is over; -1 is without end.
+pub(crate) fn end_of_slice(slice_us: i64) -> Option<Instant> {
+    let slice = u64::try_from(slice_us).ok().map(Duration::from_micros);
+    slice.and_then(|slice| Instant::now().checked_add(slice))
+}
+
+/// The values of a call's binary parts, each made by `make`.
+///
+/// # Safety
+/// `parts` is NULL or what the header says; and what `make` asks for.
+pub(crate) unsafe fn parts(
+    parts: *const rm_view,
+    count: u32,
+    make: unsafe fn(*const rm_view) -> Result<Value>,
+) -> Result<Vec<Value>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    if parts.is_null() || !parts.is_aligned() {
+        return Err(Error::new(Code::Argument, "the call's parts are NULL or not aligned"));
+    }
+    // A newer host's views are larger.
+    // SAFETY: by contract there is a first one, and the size comes first in it.
+    let size = unsafe { (*parts).struct_size } as usize;
+    // SAFETY: by contract there are that many, each as large as the first says.
+    (0..count as usize).map(|index| unsafe { make(parts.byte_add(index * size)) }).collect()
+}
+
+/// The items of a call: text in one of three formats, and its binary parts. Without a text the
+/// parts are the items.
+pub(crate) fn input(kind: u32, text: &[u8], parts: Vec<Value>, max_depth: usize) -> Result<Value> {
     // The batch, and a map of batches, are not levels of the user's.
     let outer = if matches!(text.trim_ascii_start().first(), Some(b'{')) { 2 } else { 1 };
     let depth = max_depth + outer;
     match kind {
-        RM_JSON | RM_MARSHAL | RM_MARSHAL_PLAIN if text.is_empty() => Ok(Value::list(values)),
-        RM_JSON => json::parse(text, &values, depth),
-        RM_MARSHAL => marshal::read(text, Some(&values), depth),
+        RM_JSON | RM_MARSHAL | RM_MARSHAL_PLAIN if text.is_empty() => Ok(Value::list(parts)),
+        RM_JSON => json::parse(text, &parts, depth),
+        RM_MARSHAL => marshal::read(text, Some(&parts), depth),
         RM_MARSHAL_PLAIN => marshal::read(text, None, depth),
         other => Err(Error::new(Code::Argument, format!("{other} is no kind of text"))),
     }

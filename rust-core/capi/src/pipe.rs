@@ -1,79 +1,62 @@
-//! A pipe that wakes an event loop.
+//! A descriptor that wakes an event loop.
 
-use std::sync::Arc;
-
+/// A pair of connected sockets rather than a pipe: the standard library makes them closed on exec
+/// from the start, and writing to one whose other end is gone is no signal.
 #[cfg(unix)]
 mod system {
-    use std::fs::File;
-    use std::io::Write;
-    use std::os::fd::{AsRawFd, FromRawFd};
+    use std::io::{Result, Write};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream as Socket;
+
+    pub(crate) struct Pipe(Socket);
+
+    pub(crate) struct Writer(Socket);
 
     /// Both ends, which close with it; neither ever blocks.
-    pub fn open() -> Option<(File, File)> {
-        let mut ends = [0; 2];
-        // SAFETY: there is room for two descriptors.
-        if unsafe { libc::pipe(ends.as_mut_ptr()) } != 0 {
-            return None;
-        }
-        // SAFETY: they are new, and nobody else's.
-        let files = unsafe { ends.map(|end| File::from_raw_fd(end)) };
-        for end in ends {
-            // SAFETY: plain calls on descriptors that are open.
-            unsafe {
-                libc::fcntl(end, libc::F_SETFL, libc::O_NONBLOCK);
-                libc::fcntl(end, libc::F_SETFD, libc::FD_CLOEXEC);
-            }
-        }
-        let [reader, writer] = files;
-        Some((reader, writer))
+    pub(crate) fn pipe() -> Result<(Pipe, Writer)> {
+        let (reader, writer) = Socket::pair()?;
+        reader.set_nonblocking(true)?;
+        writer.set_nonblocking(true)?;
+        Ok((Pipe(reader), Writer(writer)))
     }
 
-    pub fn number(file: &File) -> i64 {
-        file.as_raw_fd().into()
+    impl Pipe {
+        pub fn descriptor(&self) -> i64 {
+            self.0.as_raw_fd().into()
+        }
     }
 
-    pub fn ring(file: &File) {
-        // A pipe that is full is readable.
-        let _ = (&*file).write(&[1]);
+    impl Writer {
+        pub fn ring(&self) {
+            // One that is full is readable, and if the reader is gone nobody is to be woken.
+            let _ = (&self.0).write(&[1]);
+        }
     }
 }
 
 #[cfg(not(unix))]
 mod system {
-    use std::fs::File;
+    use std::io::{ErrorKind, Result};
 
-    pub fn open() -> Option<(File, File)> {
-        None
+    pub(crate) enum Pipe {}
+
+    pub(crate) enum Writer {}
+
+    pub(crate) fn pipe() -> Result<(Pipe, Writer)> {
+        Err(ErrorKind::Unsupported.into())
     }
 
-    pub fn number(_: &File) -> i64 {
-        -1
+    impl Pipe {
+        pub fn descriptor(&self) -> i64 {
+            match *self {}
+        }
     }
 
-    pub fn ring(_: &File) {}
-}
-
-pub(crate) struct Pipe {
-    reader: std::fs::File,
-    pub writer: Arc<Writer>,
-}
-
-/// The end that is written to.
-pub(crate) struct Writer(std::fs::File);
-
-impl Pipe {
-    pub fn new() -> Option<Pipe> {
-        let (reader, writer) = system::open()?;
-        Some(Pipe { reader, writer: Arc::new(Writer(writer)) })
-    }
-
-    pub fn descriptor(&self) -> i64 {
-        system::number(&self.reader)
+    impl Writer {
+        pub fn ring(&self) {
+            match *self {}
+        }
     }
 }
 
-impl Writer {
-    pub fn ring(&self) {
-        system::ring(&self.0);
-    }
-}
+pub(crate) use system::{Pipe, pipe};

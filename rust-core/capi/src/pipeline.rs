@@ -10,7 +10,7 @@ use crate::run::rm_run;
 use crate::runtime::{rm_runtime, runtime_or_default};
 use remotemedia_runtime::{Code, Error, Limits, NodeType, Plan, Result, Run, Value};
 use std::ffi::c_char;
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,9 +51,17 @@ impl rm_pipeline {
     }
 }
 
-fn load(runtime: Arc<rm_runtime>, manifest: &[u8]) -> Result<Arc<rm_pipeline>> {
+/// Reads a manifest that may also name these node types.
+fn load(
+    runtime: Arc<rm_runtime>,
+    manifest: &[u8],
+    types: &[Arc<NodeType>],
+) -> Result<Arc<rm_pipeline>> {
     runtime.check_open()?;
-    let plan = runtime.runtime().load(manifest)?;
+    let plan = match types {
+        [] => runtime.runtime().load(manifest)?,
+        types => runtime.runtime().load_with(manifest, types)?,
+    };
     Ok(Arc::new(rm_pipeline { head: Head::new(Kind::Pipeline), plan, runtime }))
 }
 
@@ -82,7 +90,7 @@ pub extern "C" fn rm_pipeline_new(
         out.required("out")?;
         // SAFETY: rule 4.
         let runtime = unsafe { runtime_or_default(runtime)? };
-        Ok(out.set(load(runtime, manifest)?))
+        Ok(out.set(load(runtime, manifest, &[])?))
     })
 }
 
@@ -115,9 +123,7 @@ pub extern "C" fn rm_pipeline_new_hosted(
             Error::new(Code::Json, format!("types_json is not an array of names: {e}"))
         })?;
         let types: Vec<_> = types.into_iter().map(|name| Arc::new(NodeType::host(name))).collect();
-        runtime.check_open()?;
-        let plan = runtime.runtime().load_with(manifest, &types)?;
-        Ok(out.set(Arc::new(rm_pipeline { head: Head::new(Kind::Pipeline), plan, runtime })))
+        Ok(out.set(load(runtime, manifest, &types)?))
     })
 }
 
@@ -203,13 +209,10 @@ pub extern "C" fn rm_run_manifest(
                 text(input_json, input_len, "input_json")?,
             )
         };
-        let pipeline = load(runtime, manifest)?;
+        let pipeline = load(runtime, manifest, &[])?;
         let input = match input {
             "" => Value::list(Vec::new()),
-            // SAFETY: there are no parts.
-            text => unsafe {
-                call::input(RM_JSON, text.as_bytes(), null(), 0, pipeline.value_depth())?
-            },
+            text => call::input(RM_JSON, text.as_bytes(), Vec::new(), pipeline.value_depth())?,
         };
         run(&pipeline, &input, -1, result, report)
     })

@@ -6,7 +6,7 @@ use crate::data::rm_data;
 use crate::error::rm_error;
 use crate::guard::{Out, guard, quiet, timeout};
 use crate::handle::{Handle, Head, Kind, borrow_inherited, release, share};
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, pipe};
 use crate::pipeline::{input_value, rm_pipeline, too_deep};
 use crate::runtime::Ticket;
 use remotemedia_runtime::{Code, Error, Progress, Result, Run, Value};
@@ -92,10 +92,9 @@ impl rm_run {
     /// something may have come before that, there is a byte in it from the start.
     pub(crate) fn descriptor(&self) -> i64 {
         let pipe = self.pipe.get_or_init(|| {
-            let pipe = Pipe::new()?;
-            let writer = pipe.writer.clone();
+            let (pipe, writer) = pipe().ok()?;
+            writer.ring();
             self.run.set_notify(Some(Arc::new(move || writer.ring())));
-            pipe.writer.ring();
             Some(pipe)
         });
         pipe.as_ref().map_or(-1, Pipe::descriptor)

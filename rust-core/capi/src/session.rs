@@ -1,8 +1,8 @@
 //! Runs that are fed piece by piece: `rm_run_open` and what belongs to it.
 
-use crate::abi::{RM_AGAIN, RM_END, RM_OK, rm_status};
-use crate::call::{Output, rm_call};
-use crate::data::{copied, rm_data, rm_view};
+use crate::abi::{RM_AGAIN, RM_E_ARGUMENT, RM_END, RM_OK, rm_status};
+use crate::call::{Output, end_of_slice, parts, rm_call, usable};
+use crate::data::{copied, rm_data};
 use crate::error::rm_error;
 use crate::guard::{Out, bytes, guard, text, timeout};
 use crate::handle::{borrow, share};
@@ -10,12 +10,12 @@ use crate::marshal;
 use crate::pipeline::rm_pipeline;
 use crate::run::rm_run;
 use remotemedia_runtime::{
-    Buffer, Code, Error, Limits, Options, Pushed, Result, Run, Storage, Task, TaskCall, Value, Want,
+    Code, Error, Limits, Options, Pushed, Result, Run, Task, TaskCall, Value, Want,
 };
 use std::ffi::c_char;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What rm_call_exchange waits for: room for another item.
 pub const RM_WANT_ROOM: u32 = 1;
@@ -296,14 +296,8 @@ pub extern "C" fn rm_call_exchange(
     text: *const c_char,
     len: usize,
 ) -> rm_status {
-    let usable = !call.is_null() && call.is_aligned();
-    // SAFETY: not NULL, and the size comes first in every version of the struct.
-    if !usable || (unsafe { (*call).struct_size } as usize) < size_of::<rm_call>() {
-        // There is no place for an error.
-        return Code::Argument as rm_status;
-    }
-    // SAFETY: the caller's struct is no smaller than ours, and nobody else uses it (rule 4).
-    let call = unsafe { &mut *call };
+    // SAFETY: rule 4.
+    let Some(call) = (unsafe { usable(call) }) else { return RM_E_ARGUMENT };
     let error = &raw mut call.error;
     guard(error, || {
         (call.given, call.given_count, call.text, call.len) = (0, 0, null(), 0);
@@ -314,7 +308,7 @@ pub extern "C" fn rm_call_exchange(
         let run = &*run;
         if !text.is_empty() {
             // SAFETY: by contract.
-            let parts = unsafe { parts(call.parts, call.part_count)? };
+            let parts = unsafe { parts(call.parts, call.part_count, copied)? };
             call.accepted = take_in(run, marshal::read(text, Some(&parts), DEPTH)?)?;
         }
         let (mut outputs, mut tasks) = (Vec::new(), Vec::new());
@@ -336,11 +330,6 @@ const DEPTH: usize = Limits::VALUE_DEPTH + 3;
 
 fn end_of(timeout_ms: i64) -> Option<Instant> {
     timeout(timeout_ms).and_then(|time| Instant::now().checked_add(time))
-}
-
-fn end_of_slice(slice_us: i64) -> Option<Instant> {
-    let slice = u64::try_from(slice_us).ok().map(Duration::from_micros);
-    slice.and_then(|slice| Instant::now().checked_add(slice))
 }
 
 fn number_of(item: Option<u64>) -> i64 {
@@ -386,23 +375,6 @@ fn want(wanted: u32) -> Want {
 fn is_there(call: &rm_call, outputs: &[remotemedia_runtime::Output], tasks: &[Task]) -> bool {
     (call.want & RM_WANT_OUTPUT != 0 && !outputs.is_empty())
         || (call.want & RM_WANT_TASK != 0 && !tasks.is_empty())
-}
-
-/// Values of the caller's memory, copied.
-///
-/// # Safety
-/// As the header says of `parts`.
-unsafe fn parts(parts: *const rm_view, count: u32) -> Result<Vec<Value>> {
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    if parts.is_null() || !parts.is_aligned() {
-        return Err(Error::new(Code::Argument, "the call's parts are NULL or not aligned"));
-    }
-    // SAFETY: by contract there is a first one, and the size comes first in it.
-    let size = unsafe { (*parts).struct_size } as usize;
-    // SAFETY: by contract there are that many, each as large as the first says.
-    (0..count as usize).map(|index| unsafe { copied(parts.byte_add(index * size)) }).collect()
 }
 
 /// Takes items and answers; says how many of the items.
@@ -502,18 +474,4 @@ fn hand_out(
     let output = Output::marshalled(Value::list(vec![Value::list(given), Value::list(asked)]))?;
     output.put(call);
     Ok(())
-}
-
-/// A text with what its views point to, kept as the bytes of a value.
-struct Held(Output);
-
-impl Storage for Held {
-    fn bytes(&self) -> &[u8] {
-        self.0.text()
-    }
-}
-
-/// The object that keeps an output.
-pub(crate) fn hold(output: Output) -> Arc<rm_data> {
-    rm_data::new(Value::Bytes(Arc::new(Buffer::new(Held(output)))))
 }

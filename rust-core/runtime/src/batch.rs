@@ -56,6 +56,7 @@ struct Slot {
     unread: usize,
     items_in: u64,
     items_out: u64,
+    errors: u64,
     ticks: u64,
     /// Values by the ticks that they took.
     histogram: Histogram,
@@ -174,7 +175,7 @@ impl Batch {
         for slot in &self.slots {
             let quantile = |part| (slot.histogram.quantile(part) * rate).to_bits();
             let nanos = (slot.ticks as f64 * rate) as u64;
-            counts.extend([slot.items_in, slot.items_out, 0, 0, 0, nanos]);
+            counts.extend([slot.items_in, slot.items_out, slot.errors, 0, 0, nanos]);
             counts.extend([quantile(0.5), quantile(0.99)]);
         }
         counts.resize(self.plan.counts(), 0);
@@ -405,7 +406,11 @@ impl Batch {
         match result {
             Ok(()) => Ok(()),
             Err(error) if error.code == Code::Timeout => Err(self.out_of_time()),
-            Err(error) => Err(self.located(error, Some(node))),
+            Err(error) => {
+                let stopped = error.code == Code::Cancelled && self.control.is_cancelled();
+                slot.errors += u64::from(process && !stopped);
+                Err(self.located(error, Some(node)))
+            }
         }
     }
 

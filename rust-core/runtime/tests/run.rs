@@ -229,6 +229,24 @@ fn cleanup_follows_every_failure_and_the_error_says_where() {
     }
 }
 
+/// A node that has a time for each value is worked on in another way than one that has not.
+#[test]
+fn a_failure_is_counted_in_every_way_of_running() {
+    for options in [json!({}), json!({"timeout": 600})] {
+        let params = json!({"name": "n", "fails": "process", "trace": TRACE.with(|&place| place)});
+        let mut node = json!({"id": "n", "node_type": "Trace", "params": params});
+        node.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        let manifest = json!({"version": "v1", "nodes": [node]}).to_string();
+        let plan = runtime().load(manifest.as_bytes()).unwrap();
+        let run = Run::new(plan, &Value::list(vec![Value::text("x")]), None).unwrap();
+        assert_eq!(finish(&run).unwrap_err().code, Code::Node);
+        let report = remotemedia_runtime::json::write(&run.report().unwrap(), &mut Vec::new());
+        let report = String::from_utf8(report.unwrap()).unwrap();
+        let wanted = "\"items_in\":1,\"items_out\":0,\"errors\":1,\"retries\":0";
+        assert!(report.contains(wanted), "{options}: {report}");
+    }
+}
+
 #[test]
 fn a_failing_cleanup_fails_the_run_but_not_the_other_cleanups() {
     for fails in ["cleanup", "cleanup panic"] {
