@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
+import random
 import shutil
 from pathlib import Path
 from typing import Any, Callable
@@ -58,6 +60,34 @@ def needed(name: str) -> Any:
         if CI:
             pytest.fail(f"{name} is not installed")
         pytest.skip(f"{name} is not installed", allow_module_level=True)
+
+
+async def cancel_at_random(opening: Any, count: int) -> None:
+    """Sends numbers through a session that hands them on, and cancels half of those who wait, at
+    any moment: all that was sent is received, in order."""
+    sent, received = [], []
+    generator = random.Random(5)
+    async with opening as run:
+        while len(received) < count:
+            send = asyncio.ensure_future(run.send(len(sent)))
+            recv = asyncio.ensure_future(run.recv())
+            for _ in range(generator.randint(0, 6)):
+                await asyncio.sleep(0)
+            for task in (send, recv):
+                if generator.random() < 0.5:
+                    task.cancel()
+            await asyncio.wait({send, recv}, timeout=0.001)
+            for task in (send, recv):
+                task.cancel()
+            await asyncio.wait({send, recv})
+            if not send.cancelled():
+                sent.append(send.result())
+            if not recv.cancelled():
+                received.append(recv.result().item)
+        assert not getattr(run._backend, "_futures", ())
+        run.end()
+        received += [output.item async for output in run]
+    assert received == sent == list(range(len(sent)))
 
 
 @pytest.fixture(params=["native", "python"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import numpy
 import pytest
+from conftest import needed
 
 from remotemedia import Audio, Node, NodeError, Pipeline, native, node
 from remotemedia.errors import LibraryNotFoundError, ManifestError
 from remotemedia.nodes import AudioChunkerNode, AudioLevelNode, AudioResampleNode
 
+numpy = needed("numpy")
 RATE = 16_000
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import cancel_at_random, needed
 
 from remotemedia import (
     Audio,
@@ -41,8 +42,8 @@ from remotemedia.nodes import (
     PassThroughNode,
 )
 
-numpy = pytest.importorskip("numpy")
-hypothesis = pytest.importorskip("hypothesis")
+numpy = needed("numpy")
+hypothesis = needed("hypothesis")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
@@ -710,32 +711,7 @@ def test_send_and_recv(rust: bool) -> None:
 def test_cancelled_waiters_lose_nothing(rust: bool, seconds: Any) -> None:
     nodes = [PassThroughNode()] if seconds is None else [DelayNode(seconds=seconds)]
 
-    async def main() -> None:
-        sent, received = [], []
-        generator = random.Random(5)
-        async with open_(rust, *nodes, window=2) as run:
-            while len(received) < 100:
-                send = asyncio.ensure_future(run.send(len(sent)))
-                recv = asyncio.ensure_future(run.recv())
-                for _ in range(generator.randint(0, 6)):
-                    await asyncio.sleep(0)
-                for task in (send, recv):
-                    if generator.random() < 0.5:
-                        task.cancel()
-                await asyncio.wait({send, recv}, timeout=0.001)
-                for task in (send, recv):
-                    task.cancel()
-                await asyncio.wait({send, recv})
-                if not send.cancelled():
-                    sent.append(send.result())
-                if not recv.cancelled():
-                    received.append(recv.result().item)
-            assert not getattr(run._backend, "_futures", ())
-            run.end()
-            received += [output.item async for output in run]
-        assert received == sent == list(range(len(sent)))
-
-    asyncio.run(main())
+    asyncio.run(cancel_at_random(open_(rust, *nodes, window=2), 100))
 
 
 @ENGINES

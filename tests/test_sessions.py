@@ -15,6 +15,7 @@ import threading
 from typing import Any, Optional
 
 import pytest
+from conftest import cancel_at_random
 
 from remotemedia import (
     ManifestError,
@@ -828,31 +829,7 @@ def test_send_waits_while_the_window_is_full() -> None:
 
 
 def test_cancelling_send_and_recv_loses_nothing() -> None:
-    async def main() -> None:
-        sent, received = [], []
-        generator = random.Random(5)
-        async with open_(breathe(), window=2) as run:
-            while len(received) < 200:
-                send = asyncio.ensure_future(run.send(len(sent)))
-                recv = asyncio.ensure_future(run.recv())
-                for _ in range(generator.randint(0, 6)):
-                    await asyncio.sleep(0)
-                for task in (send, recv):
-                    if generator.random() < 0.5:
-                        task.cancel()
-                await asyncio.wait({send, recv}, timeout=0.001)
-                for task in (send, recv):
-                    task.cancel()
-                await asyncio.wait({send, recv})
-                if not send.cancelled():
-                    sent.append(send.result())
-                if not recv.cancelled():
-                    received.append(recv.result().item)
-            run.end()
-            received += [output.item async for output in run]
-        assert received == sent == list(range(len(sent)))
-
-    asyncio.run(main())
+    asyncio.run(cancel_at_random(open_(breathe(), window=2), 200))
 
 
 def test_one_task_and_no_threads() -> None:
