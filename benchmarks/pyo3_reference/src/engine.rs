@@ -61,7 +61,7 @@ impl Engine {
         items: &Bound<'_, PyAny>,
         timeout: Option<f64>,
     ) -> PyResult<Outcome> {
-        let mut run = self.start(&self.input(items)?, timeout)?;
+        let run = self.start(&self.input(items)?, timeout)?;
         loop {
             let until = Instant::now() + SLICE;
             match py.detach(|| run.drive(Some(until))).map_err(raise)? {
@@ -108,6 +108,6 @@ pub struct Outcome {
 impl Outcome {
     #[getter]
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        write(py, self.run.lock().unwrap_or_else(PoisonError::into_inner).report())
+        write(py, self.run.lock().unwrap_or_else(PoisonError::into_inner).report().map_err(raise)?)
     }
 }
