@@ -93,6 +93,20 @@ def encode(value: Any, place: str = "input", levels: int = 0) -> tuple[bytes, li
     return marshal.dumps(_walk(value, (), parts, place, levels), 2), parts
 
 
+def plain(value: Any, parts: list[Part], place: str) -> Any:
+    """What stands for a value in a text, see :func:`dump`; appends its binary parts.
+
+    Raises:
+        MarshalError: as :func:`encode`.
+    """
+    return _walk(value, (), parts, place, 0)
+
+
+def dump(value: Any) -> bytes:
+    """Text for what is plain."""
+    return marshal.dumps(value, 2)
+
+
 #: What the exact value of a subclass is, past all overrides.
 _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (str, str.__str__),

@@ -445,8 +445,10 @@ class Prepared:
     child.
     """
 
-    def __init__(self, manifest: bytes) -> None:
+    def __init__(self, manifest: bytes, host_types: tuple[str, ...] = ()) -> None:
         self.manifest = manifest
+        #: The node types that are implemented on this side, see ``core/host.py``.
+        self.host_types = host_types
         self._library = _load()
         self._slot = self._open()
         #: Stands for what is in the slot.
@@ -455,15 +457,17 @@ class Prepared:
     def _open(self) -> Any:
         library = self._library
         out = library.out("pipeline")
-        library.check(
-            library.lib.rm_pipeline_new,
-            library.ffi.NULL, self.manifest, len(self.manifest), out,
-            kind=ManifestError,
-        )  # fmt: skip
+        arguments = [library.ffi.NULL, self.manifest, len(self.manifest)]
+        make = library.lib.rm_pipeline_new
+        if self.host_types:
+            types = json.dumps(self.host_types).encode()
+            arguments += [types, len(types)]
+            make = library.lib.rm_pipeline_new_hosted
+        library.check(make, *arguments, out, kind=ManifestError)
         return out
 
     def __reduce__(self) -> Any:
-        return prepare, (self.manifest,)
+        return Prepared, (self.manifest, self.host_types)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -496,6 +500,17 @@ class Prepared:
             self._slot, self._mark = self._open(), object()
             begin()
         return library, out
+
+    @property
+    def library(self) -> _Library:
+        """The library that has it."""
+        return self._library
+
+    def begin(self, items: Input, timeout: Optional[float]) -> _Run:
+        """A run on a whole input, on which nobody has worked yet."""
+        run = self.start(items, timeout, 0)
+        assert isinstance(run, _Run)
+        return run
 
     def start(self, items: Input, timeout: Optional[float], slice_us: int) -> Union[Result, _Run]:
         """Begins a run, and works on it on this thread for so many microseconds.
@@ -764,6 +779,11 @@ class _Run:
         #: What the input is made of: its memory is used where it is.
         self._held = held
         self._outputs: Any = None
+
+    @property
+    def place(self) -> Any:
+        """The ``rm_run``, which lives as long as this."""
+        return self._call.struct.run
 
     def finish(self, progress: Optional[ProgressFn]) -> Result:
         """Works on it to the end."""

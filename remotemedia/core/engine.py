@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["Batch", "Feed", "Run", "Sweep", "described", "drive"]
+__all__ = ["Batch", "Feed", "Run", "Sweep", "described", "drive", "waited"]
 
 Input = Union[list[Any], dict[str, list[Any]]]
 #: The number of an item, and the item by the places of the source nodes that get it.
@@ -338,7 +338,7 @@ class Run:
         loop: bool = False,
     ) -> None:
         self.plan = plan
-        self.nodes = [_in_its_process(node) for node in nodes]
+        self.nodes = [in_its_process(node) for node in nodes]
         self.feed = feed
         self.slots = [_Slot(node) for node in nodes]
         for slot, planned in zip(self.slots, plan.nodes):
@@ -927,6 +927,14 @@ class Run:
         }
 
 
+def waited() -> RunTimeoutError:
+    """The error of a run whose turn did not come in time."""
+    return RunTimeoutError(
+        "the run's time was over before another run of the pipeline was complete",
+        hint="allow more time, or make a second pipeline, with nodes of its own",
+    )
+
+
 def described(error: Exception) -> str:
     """An exception in one line, whatever it is."""
     name = type(error).__name__
@@ -941,7 +949,7 @@ class Several(list[Any]):
     """What a node gave in another process: values one by one."""
 
 
-def _in_its_process(node: Node) -> Node:
+def in_its_process(node: Node) -> Node:
     """What stands for a node that runs in a process of its own."""
     if node.runs_in != "process":
         return node

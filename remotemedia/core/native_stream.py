@@ -42,16 +42,16 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeStream"]
 
-_AGAIN, _END = 1, 2
-_WANTS: dict[Want, int] = {"room": 1, "output": 2, "begin": 16}
-_WANT_END = 8
-_HELD, _ESCAPED = 8, 2
+AGAIN, END = 1, 2
+WANTS: dict[Want, int] = {"room": 1, "output": 2, "end": 8, "begin": 16}
+WANT_TASK, WANT_END = 4, 8
+HELD, _ESCAPED = 8, 2
 _TENSOR = 3
 #: How long the library works before Python gets to look for signals.
-_SLICE = 0.05
-_SLICE_US = round(_SLICE * 1e6)
+SLICE = 0.05
+_SLICE_US = round(SLICE * 1e6)
 #: How many outputs are fetched at a time, if there are as many.
-_FETCH = 32
+FETCH = 32
 #: How many places for calls are kept for the next ones.
 _CALLS = 8
 #: How long an event loop sleeps where there is no descriptor to be woken by (Windows).
@@ -88,7 +88,7 @@ class NativeStream:
         self, prepared: native.Prepared, window: int, timeout: Optional[float], loop: bool
     ) -> None:
         self._window = window
-        self._library, self._slot = prepared.open(window, timeout)
+        self._library, self._slot = self._open(prepared, timeout)
         self._ids = [node["id"] for node in prepared.info["nodes"]]
         #: Places for calls that nobody uses now.
         self._calls: list[Any] = []
@@ -118,12 +118,16 @@ class NativeStream:
         #: wait in the event loop; and how many wait, for what.
         self._bells: list[Any] = []
         self._futures: list[Future[None]] = []
-        self._waiting: dict[Want, int] = {"room": 0, "output": 0, "begin": 0}
+        self._waiting: dict[Want, int] = {"room": 0, "output": 0, "begin": 0, "end": 0}
         self._loop: Optional[AbstractEventLoop] = None
         self._loop_thread: Optional[int] = None
         self._fd = -1
         if loop:
             self._begin_in_loop()
+
+    def _open(self, prepared: native.Prepared, timeout: Optional[float]) -> tuple[Any, Any]:
+        """The library, and the place of the run."""
+        return prepared.open(self._window, timeout)
 
     # --- crossings --------------------------------------------------------------------------------
 
@@ -190,12 +194,12 @@ class NativeStream:
                 status, error = self._exchange(call, b"", [], most, want, slice_us)
         if struct.len:
             self._take(call)
-        if struct.given >= _HELD or error is not None:
+        if struct.given >= HELD or error is not None:
             # It keeps memory for values, or an error.
             self._place = None
         if error is not None:
             self._error = error
-        if error is not None or status == _END:
+        if error is not None or status == END:
             self._over = True
         if self._cancelled:
             self._fetched.clear()
@@ -203,7 +207,7 @@ class NativeStream:
     def _take(self, call: Any) -> None:
         struct, library = call.struct, self._library
         given = struct.given
-        outputs, _ = loads(call.text if given < _HELD else call.long_text())  # noqa: S302
+        outputs, tasks = loads(call.text if given < HELD else call.long_text())  # noqa: S302
         kept = False
         read: Optional[Callable[[int], Any]] = None
         if given & _ESCAPED:
@@ -231,13 +235,18 @@ class NativeStream:
                     value = marshal.restore(value, read)
                 pts = getattr(value, "pts", None)
             made.append(_new(Output, (value, ids[node], item if item >= 0 else None, pts)))
+        if tasks:
+            self._take_tasks(tasks, read)
         # Nothing comes between these.
         struct.len = 0
         self._fetched.extend(made)
-        if given >= _HELD and not kept and not struct.error:
+        if given >= HELD and not kept and not struct.error:
             # Nobody needs what the library keeps.
             library.lib.rm_call_clear(struct)
             struct.given = 0
+
+    def _take_tasks(self, tasks: list[Any], read: Optional[Callable[[int], Any]]) -> None:
+        raise NotImplementedError("there are no nodes that this side implements")
 
     # --- for the session --------------------------------------------------------------------------
 
@@ -364,14 +373,14 @@ class NativeStream:
         if self._is_over():
             with self._pulling:
                 while not self._over:
-                    self._fetch(_FETCH)
+                    self._fetch(FETCH)
             raise self._error or closed()
         if self._input_ended:
             raise closed()
 
     def _is_over(self) -> bool:
         """Whether the run is over, though outputs may be left."""
-        return self._over or self._ask(_WANT_END, 0)[0] != _AGAIN
+        return self._over or self._ask(WANT_END, 0)[0] != AGAIN
 
     def end(self) -> None:
         library, slot = self._library, self._slot
@@ -387,7 +396,12 @@ class NativeStream:
             with self._pulling:
                 missing = most - len(fetched)
                 if not self._over and (missing > 0 if most else self._is_over()):
-                    self._fetch(max(missing, min(_FETCH, self._window)))
+                    self._fetch(max(missing, min(FETCH, self._window)))
+        return self._pulled(most)
+
+    def _pulled(self, most: int) -> list[Output]:
+        """Outputs that were fetched; raises the run's error when those before it are gone."""
+        fetched = self._fetched
         if self._closed:
             raise closed()
         outputs: list[Output] = []
@@ -417,13 +431,13 @@ class NativeStream:
         self._waiting[want] += 1
         try:
             while not self._has(want):
-                left = _SLICE if until is None else min(_SLICE, max(until - perf_counter(), 0.0))
+                left = SLICE if until is None else min(SLICE, max(until - perf_counter(), 0.0))
                 if want != "room" or self._room() > 0:
-                    if self._ask(_WANTS[want], int(left * 1e6))[0] != _AGAIN:
+                    if self._ask(WANTS[want], int(left * 1e6))[0] != AGAIN:
                         return True
                 elif self._until_pulled(left):
                     return True
-                if left < _SLICE and until is not None and perf_counter() >= until:
+                if left < SLICE and until is not None and perf_counter() >= until:
                     return False
             return True
         finally:
@@ -548,20 +562,20 @@ class NativeStream:
         values: list[Any] = []
         through = False
         while True:
-            outputs = self.try_pull(_FETCH)
+            outputs = self.try_pull(FETCH)
             values.extend(output.value for output in outputs)
             if self._over or (through and not outputs):
                 return values
             # Room is there once the item is through and its outputs are pulled.
-            wanted = _WANTS["room"] | _WANTS["output"]
-            through = self._ask(wanted, _SLICE_US)[0] != _AGAIN
+            wanted = WANTS["room"] | WANTS["output"]
+            through = self._ask(wanted, _SLICE_US)[0] != AGAIN
 
     def flush(self) -> list[Any]:
         """Everything that comes at the end of input."""
         self.end()
         values: list[Any] = []
         while not self.ended:
-            values.extend(output.value for output in self.try_pull(_FETCH))
+            values.extend(output.value for output in self.try_pull(FETCH))
             if not self.ended:
                 self.work("output", None)
         return values
@@ -575,7 +589,7 @@ class NativeStream:
         while not self._over:
             # Those who pull at the same time find that it is over, too.
             with self._pulling:
-                self._fetch(_FETCH, _WANT_END, _SLICE_US)
+                self._fetch(FETCH, WANT_END, _SLICE_US)
         self._shut()
 
     async def aclose(self) -> None:
@@ -584,7 +598,7 @@ class NativeStream:
         self._stop()
         while not self._over:
             with self._pulling:
-                self._fetch(_FETCH, _WANT_END)
+                self._fetch(FETCH, WANT_END)
             if not self._over:
                 await self._woken(None)
         self._shut()
@@ -611,6 +625,11 @@ class NativeStream:
         import asyncio
 
         self._loop, self._loop_thread = asyncio.get_running_loop(), get_ident()
+        self._read_descriptor()
+
+    def _read_descriptor(self) -> None:
+        """Lets the event loop be woken by the run."""
+        assert self._loop is not None
         fd = self._library.lib.rm_run_fd(self._run()[0])
         if fd >= 0:
             # A loop of Windows has no readers.
@@ -665,7 +684,7 @@ class NativeStream:
         while not self._has(want):
             # Full with outputs that were fetched, it waits for somebody to pull, or for the end.
             full = want == "room" and self._room() <= 0
-            if self._ask(_WANT_END if full else _WANTS[want], 0)[0] != _AGAIN:
+            if self._ask(WANT_END if full else WANTS[want], 0)[0] != AGAIN:
                 break
             if until is not None and perf_counter() >= until:
                 return False

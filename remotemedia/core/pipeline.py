@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from os import PathLike, fspath
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union
+from weakref import ref
 
 from remotemedia import native
 from remotemedia.core import manifest as reader
 from remotemedia.core.embedded import Embedded
-from remotemedia.core.engine import Batch, Feed, Run, described, drive
+from remotemedia.core.engine import Batch, Feed, Run, described, drive, waited
+from remotemedia.core.host import HostNode
 from remotemedia.core.node import (
     BuiltinNode,
     Node,
@@ -30,7 +32,6 @@ from remotemedia.errors import (
     LibraryNotFoundError,
     ManifestError,
     RemoteMediaError,
-    RunTimeoutError,
 )
 from remotemedia.inputs import normalise_input, normalise_timeout
 from remotemedia.result import Result
@@ -38,6 +39,9 @@ from remotemedia.result import Result
 if TYPE_CHECKING:
     from types import CoroutineType
 
+    from remotemedia.core.hosted import HostedBatch, HostedStream
+
+    Hosted = TypeVar("Hosted", bound=HostedStream)
     _Work = CoroutineType[None, None, Result]
 
 __all__ = ["EngineWarning", "Pipeline"]
@@ -382,6 +386,8 @@ class Pipeline:
             if not self._native(ready, use_rust):
                 run = ready.run(Batch(ready.plan(), items), timeout, loop=True)
                 return await (self._turns.work(run) if ready.users else run.execute())
+            if ready.users:
+                return await self._hosted(ready, items, timeout, loop=True).finish_async()
             prepared, input_data = self._remember(ready), items
         done = prepared.start(input_data, timeout, 0 if prepared.heavy else self.inline_us)
         return done if isinstance(done, Result) else await done.finish_async()
@@ -397,9 +403,36 @@ class Pipeline:
         items, timeout = normalise_input(input_data), normalise_timeout(timeout)
         ready = self._prepare()
         if self._native(ready, use_rust):
+            if ready.users:
+                return self._hosted(ready, items, timeout, loop=False).finish()
             return self._remember(ready).run(items, timeout)
         run = ready.run(Batch(ready.plan(), items), timeout)
         return drive(self._turns.work(run) if ready.users else run.execute())
+
+    def _hosted(
+        self, ready: _Ready, items: Any, timeout: Optional[float], loop: bool
+    ) -> HostedBatch:
+        """A native run with nodes that are written in Python."""
+        from remotemedia.core.hosted import HostedBatch
+
+        return self._in_turn(
+            loop, lambda turn: HostedBatch(
+                ready.prepared(), ready.hosted(), items, timeout, loop, turn
+            ),
+        )  # fmt: skip
+
+    def _in_turn(
+        self, loop: bool, make: Callable[[_Turn], Hosted], session: bool = False
+    ) -> Hosted:
+        """Makes a run that has the nodes to itself."""
+        turn = self._turns.enter(loop)
+        made = make(turn)
+        turn.begin(made)
+        made.run_within(turn.go_into)
+        if session:
+            # Within its block another run would wait for its end.
+            turn.go_into()
+        return made
 
     def open(
         self,
@@ -442,6 +475,16 @@ class Pipeline:
         plan = None if runs_natively else ready.plan()
 
         def start(loop: bool) -> Backend:
+            if prepared is not None and ready.users:
+                from remotemedia.core.hosted import HostedStream
+
+                return self._in_turn(
+                    loop,
+                    lambda turn: HostedStream(
+                        prepared, ready.hosted(), window, timeout, loop, turn
+                    ),
+                    session=True,
+                )
             if prepared is not None:
                 from remotemedia.core.native_stream import NativeStream
 
@@ -488,14 +531,6 @@ class Pipeline:
 
     def _native(self, ready: _Ready, use_rust: bool) -> bool:
         """Whether the native library is to run it. Says so if it is not, though it was asked to."""
-        if ready.users:
-            if not use_rust:
-                ready.refuse_media()
-            elif ready.media and not native.is_available():
-                raise LibraryNotFoundError(f"{ready.only_native()}, and {_why_missing()}")
-            elif not ready.media:
-                self._tell(f"the nodes {_listed(ready.users)} are written in Python", depth=4)
-            return False
         if use_rust and native.is_available():
             return True
         if not use_rust:
@@ -505,17 +540,6 @@ class Pipeline:
         else:
             _tell_missing()
         return False
-
-    def _tell(self, why: str, depth: int = 3) -> None:
-        """Warns that the Python engine runs it, once."""
-        if not self._told:
-            self._told = True
-            warnings.warn(
-                f"the pipeline {self.name!r} runs in the Python engine, as {why}; "
-                "pass use_rust=False to silence this",
-                EngineWarning,
-                stacklevel=depth,
-            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_turns": None, "_ready": None, "_quick": (None, None)}
@@ -540,6 +564,7 @@ class _Ready:
         self._document = pipeline._document(of_users=False)
         self._prepared: Optional[native.Prepared] = None
         self._plan: Optional[reader.Plan] = None
+        self._hosted: Optional[list[HostNode]] = None
 
     def only_native(self) -> str:
         return f"the nodes {_listed(self.media)} exist only in the native library"
@@ -560,14 +585,38 @@ class _Ready:
             hint=hint,
         )
 
-    def _text(self) -> bytes:
-        return json.dumps(self._document, ensure_ascii=False).encode("utf-8", "surrogatepass")
-
     def prepared(self) -> native.Prepared:
         """For the native library."""
         if self._prepared is None:
-            self._prepared = native.prepare(self._text())
+            types = tuple({short_name(node.node_type): None for node in self.users})
+            document = dict(self._document)
+            if types:
+                # What is wrong is found in the whole of it.
+                self.plan()
+                # The time of a node that is written in Python is taken where it works.
+                document["nodes"] = [
+                    entry if is_builtin(node) else {key: entry[key] for key in entry if key != "timeout"}
+                    for node, entry in zip(self.nodes, document["nodes"])
+                ]
+            self._prepared = native.Prepared(_text(document), types)
         return self._prepared
+
+    def hosted(self) -> list[HostNode]:
+        """The nodes that are written in Python."""
+        if self._hosted is None:
+            self._hosted = [
+                HostNode(
+                    place,
+                    planned.id,
+                    planned.node_type,
+                    planned.timeout,
+                    planned.on_error != ("fail", 0, 0),
+                    node,
+                )
+                for place, (node, planned) in enumerate(zip(self.nodes, self.plan().nodes))
+                if not is_builtin(node)
+            ]
+        return self._hosted
 
     def plan(self) -> reader.Plan:
         """For the Python engine."""
@@ -577,7 +626,7 @@ class _Ready:
                 types.update((short_name(node.node_type), None) for node in self.users)
                 self._plan = reader.plan(self._document, types)
             else:
-                self._plan = reader.read(self._text(), types)[1]
+                self._plan = reader.read(_text(self._document), types)[1]
         return self._plan
 
     def run(self, feed: Feed, timeout: Optional[float], loop: bool = False) -> Run:
@@ -592,67 +641,108 @@ class _Ready:
         return Run(plan, nodes, feed, timeout, loop)
 
 
-#: The runs with users' nodes that this code is part of: a node may not run its own pipeline.
-_around: ContextVar[tuple[_Work, ...]] = ContextVar("remotemedia_around", default=())
+def _text(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+class _Turn:
+    """A run's turn to use the nodes of a pipeline."""
+
+    def __init__(self, turns: dict[_Turn, None], loop: bool) -> None:
+        self._turns = turns
+        self._here = os.getpid(), get_ident()
+        self._loop = loop
+        #: Whether the run has ended, in whatever way; one that never began has.
+        self.over: Callable[[], bool] = lambda: True
+
+    def begin(self, run: HostedStream) -> None:
+        """It is the turn of this run, which is not kept: one that was forgotten has ended."""
+        known = ref(run)
+
+        def over() -> bool:
+            run = known()
+            return run is None or run.has_let_go()
+
+        self.over = over
+
+    def has_come(self) -> bool:
+        """Whether all runs that came before have ended.
+
+        Raises:
+            RemoteMediaError: if it can never come.
+        """
+        for other in list(self._turns):
+            if other is self:
+                break
+            # After a fork, what another thread of the parent had begun will never end here.
+            if other.over() or other._here[0] != self._here[0]:
+                self._turns.pop(other, None)
+                continue
+            # Waiting for something that this very thread does would be for ever.
+            if other in _around.get() or (other._here == self._here and not self._loop):
+                raise _busy()
+            return False
+        return True
+
+    def leave(self) -> None:
+        """The run has ended, and is forgotten."""
+        self.over = lambda: True
+        self._turns.pop(self, None)
+
+    def go_into(self) -> None:
+        """From here on this code is part of the run."""
+        around = [turn for turn in _around.get() if not turn.over() and turn is not self]
+        _around.set((*around, self))
+
+
+#: The turns of the runs with users' nodes that this code is part of: a node may not run its own
+#: pipeline.
+_around: ContextVar[tuple[_Turn, ...]] = ContextVar("remotemedia_around", default=())
 
 
 class _Turns:
     """Lets one run at a time use the nodes of a pipeline, in the order in which they came.
 
-    There is nothing to give back, which Ctrl-C at a bad moment could prevent: a run's turn is over
-    when its coroutine has ended, in whatever way.
+    There is nothing to give back, which Ctrl-C at a bad moment could prevent: a turn knows itself
+    whether its run is over.
     """
 
     def __init__(self) -> None:
-        #: The runs that have begun, in this order; for each the process and the thread.
-        self._begun: dict[_Work, tuple[int, int]] = {}
+        #: In the order in which they came.
+        self._turns: dict[_Turn, None] = {}
+
+    def enter(self, loop: bool) -> _Turn:
+        """A turn for another run, which is awaited in an event loop or not."""
+        turn = _Turn(self._turns, loop)
+        self._turns[turn] = None
+        return turn
 
     def work(self, run: Run) -> _Work:
-        """The run, when it is its turn; as long as it has time."""
-        own: list[_Work] = []
-        work: Any = self._in_turn(run, own)
-        own.append(work)
+        """A run of the Python engine, when it is its turn; as long as it has time."""
+        turn = self.enter(run.loop)
+        work: Any = self._in_turn(run, turn)
+        turn.over = lambda: work.cr_frame is None
         if not isinstance(run.feed, Batch):
             # Within the block of a session another run would wait for its end.
-            _go_into(work)
-        return own[0]
+            turn.go_into()
+        return work  # type: ignore[no-any-return]
 
-    async def _in_turn(self, run: Run, own: list[_Work]) -> Result:
-        [work] = own
-        here = os.getpid(), get_ident()
-        self._begun[work] = here
-        for other in list(self._begun):
-            if other is work:
-                break
-            pause = 0.0
-            while other.cr_frame is not None:
-                there = self._begun.get(other)
-                # After a fork, what another thread of the parent had begun will never end here.
-                if there is None or there[0] != here[0]:
-                    break
-                # Waiting for something that this very thread does would be for ever.
-                if other in _around.get() or (there == here and not run.loop):
-                    raise _busy()
-                if run.time_left() == 0:
-                    raise _waited()
-                if run.cancelled:
-                    raise run.cancellation()
-                if run.loop:
-                    from asyncio import sleep
+    async def _in_turn(self, run: Run, turn: _Turn) -> Result:
+        pause = 0.0
+        while not turn.has_come():
+            if run.time_left() == 0:
+                raise waited()
+            if run.cancelled:
+                raise run.cancellation()
+            if run.loop:
+                from asyncio import sleep
 
-                    await sleep(pause)
-                else:
-                    time.sleep(pause)  # noqa: ASYNC251  there is no loop
-                pause = min(pause * 1.1 + 1e-5, 0.01)
-            self._begun.pop(other, None)
-        _go_into(work)
+                await sleep(pause)
+            else:
+                time.sleep(pause)  # noqa: ASYNC251  there is no loop
+            pause = min(pause * 1.1 + 1e-5, 0.01)
+        turn.go_into()
         return await run.execute()
-
-
-def _go_into(work: _Work) -> None:
-    """From here on this code is part of a run."""
-    around = [other for other in _around.get() if other.cr_frame is not None and other != work]
-    _around.set((*around, work))
 
 
 def _busy() -> RemoteMediaError:
@@ -660,13 +750,6 @@ def _busy() -> RemoteMediaError:
         "the pipeline is running already, further up in this thread or task",
         code="RM_E_BUSY",
         hint="make a second pipeline, with nodes of its own",
-    )
-
-
-def _waited() -> RunTimeoutError:
-    return RunTimeoutError(
-        "the run's time was over before another run of the pipeline was complete",
-        hint="allow more time, or make a second pipeline, with nodes of its own",
     )
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncSession", "Backend", "Opening", "Output", "Session", "Want"]
 
-#: What somebody waits for: room for an item, an output, or the nodes to be initialized.
-Want = Literal["room", "output", "begin"]
+#: What somebody waits for: room for an item, an output, the nodes to be initialized, or the end.
+Want = Literal["room", "output", "begin", "end"]
 
 
 class Output(NamedTuple):

@@ -10,7 +10,7 @@ use crate::handle::{borrow, borrow_inherited, release};
 use crate::marshal;
 use crate::pipeline::rm_pipeline;
 use crate::run::rm_run;
-use remotemedia_runtime::{Buffer, Code, Error, Progress, Result, Storage, Value, json};
+use remotemedia_runtime::{Buffer, Code, Error, Progress, Result, Run, Storage, Value, json};
 use std::ffi::c_char;
 use std::ptr::{null, null_mut, replace};
 use std::sync::Arc;
@@ -121,7 +121,10 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
             let parts = parts(call.parts, part_count, lent)?;
             (pipeline, input(kind, text, parts, pipeline.value_depth())?)
         };
-        let run = pipeline.batch(&input, timeout(call.timeout_ms))?;
+        if slice_us < 0 {
+            pipeline.check_complete()?;
+        }
+        let run = Run::new(pipeline.plan.clone(), &input, timeout(call.timeout_ms))?;
         drop(input);
         let ticket = pipeline.runtime.enter(run.control())?;
         let progress = match slice_us {

@@ -8,11 +8,10 @@ use crate::guard::{Out, bytes, guard, text, timeout};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
 use crate::run::rm_run;
 use crate::runtime::{rm_runtime, runtime_or_default};
-use remotemedia_runtime::{Code, Error, Limits, NodeType, Plan, Result, Run, Value};
+use remotemedia_runtime::{Code, Error, Limits, NodeType, Plan, Result, Value};
 use std::ffi::c_char;
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A manifest that was found good: ready to be run any number of times.
 ///
@@ -39,15 +38,15 @@ impl rm_pipeline {
         self.runtime.runtime().limits().value_depth.min(Limits::VALUE_DEPTH)
     }
 
-    /// A run on a whole input.
-    pub(crate) fn batch(&self, input: &Value, timeout: Option<Duration>) -> Result<Run> {
-        if self.plan.is_hosted() {
-            let message =
-                "the pipeline has nodes of the host's, whose tasks a batch hands to nobody";
-            return Err(Error::new(Code::Unsupported, message)
-                .hint("open it with rm_run_open and answer the tasks with rm_call_exchange"));
+    /// Fails for a pipeline whose tasks nobody would take while the library waits for its end.
+    pub(crate) fn check_complete(&self) -> Result<()> {
+        if !self.plan.is_hosted() {
+            return Ok(());
         }
-        Run::new(self.plan.clone(), input, timeout)
+        let message = "the pipeline has nodes of the host's, whose tasks nobody takes in this call";
+        Err(Error::new(Code::Unsupported, message).hint(
+            "start it with rm_run_start or rm_run_open, and answer its tasks with rm_call_exchange",
+        ))
     }
 }
 
@@ -97,8 +96,9 @@ pub extern "C" fn rm_pipeline_new(
 /// The same for a manifest that may also name node types which the host implements: a JSON array of
 /// their names in `types_json`. They take any parameters; one that has the name of a type of the
 /// library's takes its place. What their nodes have to do comes as tasks, see rm_call_exchange.
-/// Such a manifest is not remembered. A pipeline with such nodes is run with rm_run_open; to run it
-/// on a batch is RM_E_UNSUPPORTED.
+/// Such a manifest is not remembered. A pipeline with such nodes is run with rm_run_open, or on a
+/// whole input with rm_run_start; what would wait for its end without a limit (rm_pipeline_run,
+/// rm_call_run with a slice_us of -1) is RM_E_UNSUPPORTED.
 ///
 /// Fails as rm_pipeline_new does, and with RM_E_JSON for `types_json` that is no array of texts.
 #[unsafe(no_mangle)]
@@ -225,6 +225,7 @@ fn run(
     result: Out<rm_data>,
     report: Out<rm_data>,
 ) -> Result<rm_status> {
+    pipeline.check_complete()?;
     let run = rm_run::start(pipeline, input, timeout(timeout_ms))?;
     match run.wait(None, result, report)? {
         RM_AGAIN => Err(Error::new(Code::Internal, "a run without a limit came back early")),

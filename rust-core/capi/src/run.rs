@@ -53,7 +53,7 @@ impl rm_run {
         input: &Value,
         timeout: Option<Duration>,
     ) -> Result<Arc<rm_run>> {
-        let run = pipeline.batch(input, timeout)?;
+        let run = Run::new(pipeline.plan.clone(), input, timeout)?;
         let ticket = pipeline.runtime.enter(run.control())?;
         Ok(rm_run::new(run, ticket, pipeline))
     }

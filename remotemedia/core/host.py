@@ -1,0 +1,643 @@
+"""Nodes written in Python, as nodes of a run in the native engine.
+
+The library never calls them. What they have to do comes as tasks, many in a crossing, and goes back
+as answers (``rm_call_exchange``); a :class:`Host` does them for one run. A plain method is called
+where the task is taken: on the thread that waits for the run, or on that of the event loop. What
+waits becomes a task of the event loop's, and nodes with a thread or a process of their own do it
+there and answer from there. The library keeps the order, and sees to errors and limits of time; a
+node gets one thing after the other.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
+from contextvars import copy_context
+from threading import get_ident
+from time import perf_counter
+from types import AsyncGeneratorType, GeneratorType
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Protocol, cast
+from weakref import ref
+
+from remotemedia import marshal
+from remotemedia.core.engine import GRACE, MAX_VALUES, Several, described, in_its_process
+from remotemedia.core.node import Node
+from remotemedia.core.session import in_work
+from remotemedia.errors import NodeError, RemoteMediaError
+from remotemedia.log import logger
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+__all__ = ["Host", "HostNode"]
+
+#: The kinds of tasks (RM_TASK_*) are the places of the methods here.
+METHODS = ("initialize", "process", "flush", "interrupt", "_set_params", "cleanup")
+_INITIALIZE, PROCESS, _FLUSH, _INTERRUPT, _SET, CLEANUP = range(6)
+#: How many tasks are taken at a time.
+TASKS = 64
+#: How long tasks are done before the answers are handed in, in seconds.
+_TURN = 0.001
+#: How many exceptions of a node's are kept until it is known which one ends the run.
+_RAISED = 256
+_RM_E_TIMEOUT, _RM_E_LIMIT = -6, -13
+#: `[items, answers, node]` without anything.
+_NOTHING = b""
+
+#: A task: the node's place, its number, the number of the item or -1, the kind, and the value.
+Call = tuple[int, int, int, int, Any]
+
+
+class HostNode(NamedTuple):
+    """A node of the user's in a plan."""
+
+    place: int
+    id: str
+    node_type: str
+    #: The time for one value in seconds.
+    timeout: Optional[float]
+    #: Whether the run goes on after it has failed with a value.
+    goes_on: bool
+    node: Node
+
+
+class _Lane:
+    """A node, and what it has to do, one thing after the other."""
+
+    __slots__ = (
+        "busy",
+        "executor",
+        "failed",
+        "future",
+        "given_up",
+        "initialized",
+        "item",
+        "kind",
+        "node",
+        "planned",
+        "process",
+        "queue",
+        "raised",
+        "since",
+        "task",
+        "thread",
+        "timed",
+    )
+
+    def __init__(self, planned: HostNode) -> None:
+        self.planned = planned
+        self.node = in_its_process(planned.node)
+        self.process: Callable[[Any], Any] = self.node.process
+        #: What waits until it is done with what it is doing.
+        self.queue: deque[Call] = deque()
+        #: Whether something is under way that was not done at once: a task of the event loop's, or
+        #: a call in the node's own thread.
+        self.busy = False
+        self.task: Optional[Task[None]] = None
+        self.future: Optional[Future[None]] = None
+        self.executor: Optional[ThreadPoolExecutor] = None
+        #: Whether nobody waits for that any more.
+        self.given_up = False
+        self.initialized = False
+        #: Whether it has failed with the last value, and is to go on.
+        self.failed = False
+        #: What it raised, by item.
+        self.raised: dict[int, BaseException] = {}
+        #: What it is doing, since when and on which thread; None if nothing.
+        self.kind: Optional[int] = None
+        self.item = -1
+        self.since = 0.0
+        self.thread: Optional[int] = None
+        self.timed = planned.timeout is not None
+
+    @property
+    def threaded(self) -> bool:
+        return self.node.runs_in is not None
+
+
+class TooMany(Exception):
+    """A node gave more values than one item may become."""
+
+
+class TooLong(Exception):
+    """The time for a value is over."""
+
+
+class Owner(Protocol):
+    """Whose run it is."""
+
+    def hand_in(self, text: bytes, parts: list[marshal.Part]) -> None:
+        """Hands an answer in, from any thread."""
+        ...
+
+    def end_run(self) -> None:
+        """Cancels the run, from any thread."""
+        ...
+
+    def go_on(self) -> None:
+        """In the event loop: there may be something to do."""
+        ...
+
+    def need_loop(self) -> AbstractEventLoop:
+        """The event loop in which nodes wait; makes one if there is none."""
+        ...
+
+
+class Host:
+    """Does the tasks of one run.
+
+    Args:
+        nodes: the nodes that are written in Python.
+        owner: whose run it is. Not kept, so that a run which an exception of a signal handler's has
+            made everybody forget is gone.
+    """
+
+    def __init__(self, nodes: list[HostNode], owner: Owner) -> None:
+        self.lanes = {planned.place: _Lane(planned) for planned in nodes}
+        self._owner = ref(owner)
+        #: Tasks that were taken and not begun.
+        self.ready: deque[Call] = deque()
+        #: Answers that were not handed in: `node, id, values` one after the other, and their parts.
+        self.answers: list[Any] = []
+        self.parts: list[marshal.Part] = []
+        #: The first item with which a node has failed so that the run ends: later ones are idle.
+        self.failed_at = sys.maxsize
+        #: Items below this one were discarded, and so were tasks once the run was cancelled.
+        self.floor = 0
+        self.cancelled = False
+        #: What is neither an error of a node's nor of the run's: Ctrl-C, the end of the process.
+        self.ended_by: Optional[BaseException] = None
+        #: Parameters that were set, by a number that crosses in their place.
+        self.settings: dict[str, dict[str, Any]] = {}
+        self.context = copy_context()
+        #: The threads in which a node is at work.
+        self.threads: set[int] = set()
+        self.loop: Optional[AbstractEventLoop] = None
+
+    # --- crossings --------------------------------------------------------------------------------
+
+    def outgoing(self) -> bytes:
+        """The answers there are, as a text for the library, and binary parts in ``parts``."""
+        answers = self.answers
+        return marshal.dump([[], answers, None]) if answers else _NOTHING
+
+    def sent(self) -> None:
+        """They are in. Those that a signal handler's exception kept from being forgotten go in
+        again, and the library ignores them."""
+        self.answers = []
+        self.parts = []
+
+    def came(self, tasks: list[Any], read: Optional[Callable[[int], Any]]) -> None:
+        """Takes tasks as the library wrote them."""
+        rest = iter(tasks)
+        for place, number, item, kind, value in zip(rest, rest, rest, rest, rest):
+            if read is not None and type(value) not in marshal.SCALARS:
+                value = marshal.restore(value, read)
+            self.ready.append((place, number, item, kind, value))
+
+    # --- tasks ------------------------------------------------------------------------------------
+
+    def work_off(self, seconds: float = _TURN) -> None:
+        """Does tasks that were taken, for that long."""
+        if self.ready:
+            self.context.run(self._work_off, perf_counter() + seconds)
+
+    def _work_off(self, until: float) -> None:
+        ready, lanes, thread = self.ready, self.lanes, get_ident()
+        self.threads.add(thread)
+        try:
+            while ready:
+                call = ready.popleft()
+                lane = lanes[call[0]]
+                if lane.task is not None:
+                    lane.queue.append(call)
+                else:
+                    self._do(lane, call, thread)
+                if perf_counter() >= until:
+                    return
+        except BaseException as error:
+            self._end_by(error)
+            raise
+        finally:
+            self.threads.discard(thread)
+
+    def _do(self, lane: _Lane, call: Call, thread: int) -> None:
+        """Does a task, or begins with it."""
+        place, number, item, kind, value = call
+        if self._is_idle(item, kind):
+            return
+        if lane.threaded:
+            self._in_thread(lane, call)
+            return
+        lane.item, lane.thread, lane.since = item, thread, perf_counter()
+        lane.kind = kind
+        had = len(self.parts)
+        try:
+            if kind == PROCESS:
+                if lane.failed:
+                    self._revive(lane)
+                result = lane.process(value)
+            else:
+                result = self._other(lane, kind, value)
+            if result is None:
+                values = []
+            elif type(result) in marshal.SCALARS or type(result) in marshal.codes:
+                values = [marshal.plain(result, self.parts, "output")]
+            else:
+                if hasattr(result, "__await__") or isinstance(result, AsyncGeneratorType):
+                    self._begin_to_wait(lane, call, result)
+                    return
+                values = self._collected(lane, result, self.parts)
+            if kind != PROCESS and kind != _FLUSH:
+                values = []
+            if lane.timed:
+                self._check_time(lane)
+        except Exception as error:  # noqa: BLE001  users' code may raise anything
+            del self.parts[had:]
+            self.answers += (place, number, self._failure(lane, item, kind, error))
+        else:
+            self._succeeded(lane, kind)
+            self.answers += (place, number, values)
+        lane.kind = None
+
+    def _is_idle(self, item: int, kind: int) -> bool:
+        """Whether nobody needs the answer."""
+        if kind == CLEANUP:
+            return False
+        if self.cancelled:
+            return True
+        return kind == PROCESS and (_rank(item) > self.failed_at or _rank(item) < self.floor)
+
+    def _other(self, lane: _Lane, kind: int, value: Any) -> Any:
+        node = lane.node
+        if kind == _SET:
+            return node._set_params(self.settings[value["set"]])
+        if kind == _INTERRUPT:
+            interrupt = getattr(node, "interrupt", None)
+            return None if interrupt is None else interrupt()
+        if kind == CLEANUP:
+            lane.initialized = False
+        return getattr(node, METHODS[kind])()
+
+    def _succeeded(self, lane: _Lane, kind: int) -> None:
+        if kind == _INITIALIZE:
+            lane.initialized = True
+
+    def _revive(self, lane: _Lane) -> None:
+        lane.failed = False
+        lane.node._revive()
+
+    def _collected(self, lane: _Lane, result: Any, parts: list[marshal.Part]) -> list[Any]:
+        """What a plain method gave, as the library takes it."""
+        if isinstance(result, GeneratorType):
+            values: list[Any] = []
+            try:
+                for value in result:
+                    self._check(lane, len(values))
+                    values.append(marshal.plain(value, parts, "output"))
+            finally:
+                result.close()
+            return values
+        if type(result) is Several:
+            return [marshal.plain(value, parts, "output") for value in result]
+        return [marshal.plain(result, parts, "output")]
+
+    def _check(self, lane: _Lane, count: int) -> None:
+        """Between the values of one call, as one that never ends must end."""
+        if count >= MAX_VALUES:
+            raise TooMany
+        if self.cancelled or (lane.kind == PROCESS and _rank(lane.item) < self.floor):
+            raise TooLong
+        if lane.timed:
+            self._check_time(lane)
+
+    def _check_time(self, lane: _Lane) -> None:
+        timeout = lane.planned.timeout
+        if lane.kind == PROCESS and timeout is not None and perf_counter() - lane.since >= timeout:
+            raise TooLong
+
+    def _failure(self, lane: _Lane, item: int, kind: int, error: Exception) -> dict[str, Any]:
+        """What the library is told of an exception."""
+        if isinstance(error, TooMany):
+            return {
+                "code": _RM_E_LIMIT,
+                "message": f"one item became more than {MAX_VALUES} values",
+                "hint": "let fewer ways lead to one node, or give the item in parts",
+            }
+        if isinstance(error, TooLong):
+            lane.failed = True
+            seconds = f"{lane.planned.timeout:.3f}".rstrip("0").rstrip(".")
+            return {
+                "code": _RM_E_TIMEOUT,
+                "message": f"the value took longer than {seconds} s",
+                "hint": 'allow more time with "timeout", or give the node less to do',
+            }
+        if kind == PROCESS and not lane.planned.goes_on:
+            self.failed_at = min(self.failed_at, _rank(item))
+        lane.failed = kind == PROCESS
+        if len(lane.raised) >= _RAISED:
+            del lane.raised[next(iter(lane.raised))]
+        lane.raised[item] = error
+        if kind == CLEANUP and (self.cancelled or self.ended_by is not None):
+            logger().warning("cleanup after an error failed as well: %s", described(error))
+        told = {"message": told_of(error)}
+        if isinstance(error, RemoteMediaError) and error.hint is not None:
+            told["hint"] = error.hint
+        text: dict[str, Any] = marshal.plain(told, [], "output")
+        return text
+
+    def explained(self, error: RemoteMediaError) -> RemoteMediaError:
+        """The run's error, with the exception that was its reason: the same object if that is a
+        NodeError that has got no place yet, else an error that was raised from it."""
+        for lane in self.lanes.values():
+            if lane.planned.id != error.node or error.code in ("RM_E_TIMEOUT", "RM_E_CANCELLED"):
+                continue
+            cause = lane.raised.get(-1 if error.item is None else error.item)
+            if cause is None or error.message != told_of(cause):
+                break
+            if isinstance(cause, NodeError) and cause.node is None:
+                cause.node, cause.node_type, cause.item = error.node, error.node_type, error.item
+                cause.pointer, cause.causes = error.pointer, error.causes
+                return cause
+            error.__cause__ = cause
+            break
+        return error
+
+    def _end_by(self, error: BaseException) -> None:
+        """Ctrl-C came, or the end of the process."""
+        if self.ended_by is None:
+            self.ended_by = error
+        self.give_up()
+        owner = self._owner()
+        if owner is not None:
+            owner.end_run()
+
+    def give_up(self) -> None:
+        """The run was cancelled: what is under way is not waited for."""
+        self.cancelled = True
+        self._give_up(lambda _: True)
+
+    def interrupt(self, floor: int) -> None:
+        """Items below this one were discarded."""
+        self.floor = floor
+        self._give_up(lambda lane: lane.kind == PROCESS and _rank(lane.item) < floor)
+
+    def _give_up(self, concerns: Callable[[_Lane], bool]) -> None:
+        for lane in self.lanes.values():
+            if lane.busy and lane.kind != CLEANUP and concerns(lane):
+                lane.given_up = True
+                if lane.task is not None:
+                    # Its event loop may be closed.
+                    with suppress(RuntimeError):
+                        lane.task.cancel()
+                if self.cancelled:
+                    self._kill(lane)
+
+    # --- what waits -------------------------------------------------------------------------------
+
+    def _begin_to_wait(self, lane: _Lane, call: Call, result: Any) -> None:
+        """Lets the event loop do the rest of a task."""
+        owner = self._owner()
+        assert owner is not None, "it is the owner who lets tasks be done"
+        loop = self.loop = owner.need_loop()
+        lane.busy, lane.given_up = True, False
+        lane.task = loop.create_task(self._wait(lane, call, result))
+
+    async def _wait(self, lane: _Lane, call: Call, result: Any) -> None:
+        place, number, item, kind, _ = call
+        parts: list[marshal.Part] = []
+        answer: Any = None
+        from asyncio import CancelledError, current_task
+
+        # Its time begins when the event loop is there.
+        lane.since = perf_counter()
+        try:
+            values = await self._awaited(lane, kind, result, parts)
+            if lane.timed:
+                self._check_time(lane)
+            answer = values if kind in (PROCESS, _FLUSH) else []
+            self._succeeded(lane, kind)
+        except CancelledError as error:
+            if not lane.given_up:
+                # The event loop is going away.
+                lane.task = None
+                self._end_by(error)
+                raise
+        except Exception as error:  # noqa: BLE001  users' code may raise anything
+            answer = self._failure(lane, item, kind, error)
+        except BaseException as error:
+            lane.task = None
+            self._end_by(error)
+            raise
+        finally:
+            if lane.task is not None and lane.task is not current_task():
+                # It was left behind.
+                return
+            lane.busy, lane.kind, lane.task = False, None, None
+            self.ready.extendleft(reversed(lane.queue))
+            lane.queue.clear()
+        if answer is not None:
+            self._hand_in(place, number, answer, parts)
+        owner = self._owner()
+        if owner is not None:
+            owner.go_on()
+
+    def _hand_in(self, place: int, number: int, answer: Any, parts: list[marshal.Part]) -> None:
+        """Hands in an answer by itself."""
+        owner = self._owner()
+        if owner is not None:
+            with suppress(RemoteMediaError):
+                # What has ended the run is for others.
+                owner.hand_in(marshal.dump([[], [place, number, answer], None]), parts)
+
+    async def _awaited(
+        self, lane: _Lane, kind: int, result: Any, parts: list[marshal.Part]
+    ) -> list[Any]:
+        timeout = lane.planned.timeout if kind == PROCESS else None
+        if isinstance(result, AsyncGeneratorType):
+            values: list[Any] = []
+            try:
+                while True:
+                    try:
+                        value = await self._within(lane, timeout, result.__anext__())
+                    except StopAsyncIteration:
+                        return values
+                    self._check(lane, len(values))
+                    values.append(marshal.plain(value, parts, "output"))
+            finally:
+                # One that did not end when it was cancelled cannot be closed.
+                with suppress(RuntimeError):
+                    await result.aclose()
+        value = await self._within(lane, timeout, result)
+        if value is None:
+            return []
+        if hasattr(value, "__await__") or isinstance(value, AsyncGeneratorType):
+            return await self._awaited(lane, kind, value, parts)
+        return self._collected(lane, value, parts)
+
+    async def _within(self, lane: _Lane, timeout: Optional[float], work: Awaitable[Any]) -> Any:
+        """Awaits, until the time for the value is over."""
+        if timeout is None:
+            return await work
+        import asyncio
+
+        task = asyncio.ensure_future(cast("Coroutine[Any, Any, Any]", _coroutine(work)))
+        try:
+            await asyncio.wait({task}, timeout=max(0.0, lane.since + timeout - perf_counter()))
+            if task.done():
+                return task.result()
+            raise TooLong
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=GRACE)
+            if task.done() and not task.cancelled():
+                task.exception()  # Asked for, or asyncio would complain.
+
+    # --- in a thread of its own -------------------------------------------------------------------
+
+    def _in_thread(self, lane: _Lane, call: Call) -> None:
+        """Lets the node's own thread do a task, after what it is doing."""
+        if lane.executor is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            lane.executor = ThreadPoolExecutor(1, f"remotemedia-{lane.planned.id}")
+        lane.future = lane.executor.submit(copy_context().run, self._do_in_thread, lane, call)
+        if call[3] == CLEANUP:
+            lane.executor.shutdown(wait=False)
+
+    def _do_in_thread(self, lane: _Lane, call: Call) -> None:
+        place, number, item, kind, value = call
+        if self._is_idle(item, kind) or (kind == CLEANUP and not lane.initialized):
+            return
+        parts: list[marshal.Part] = []
+        thread = get_ident()
+        timer: Any = None
+        self.threads.add(thread)
+        lane.item, lane.thread, lane.since, lane.given_up = item, thread, perf_counter(), False
+        lane.kind, lane.busy = kind, True
+        try:
+            if kind == PROCESS and lane.failed:
+                self._revive(lane)
+            if kind == PROCESS and lane.timed:
+                timer = self._watched(lane, call)
+            result = lane.process(value) if kind == PROCESS else self._other(lane, kind, value)
+            values = []
+            if result is not None and kind in (PROCESS, _FLUSH):
+                if hasattr(result, "__await__") or isinstance(result, AsyncGeneratorType):
+                    raise TypeError("a node with a thread of its own has plain methods")
+                values = self._collected(lane, result, parts)
+            self._succeeded(lane, kind)
+            if lane.timed:
+                self._check_time(lane)
+            answer: Any = values
+        except Exception as error:  # noqa: BLE001  users' code may raise anything
+            answer = self._failure(lane, item, kind, error)
+        except BaseException as error:  # noqa: BLE001  it ends the run
+            self._end_by(error)
+            answer = []
+        finally:
+            if timer is not None:
+                timer.cancel()
+            lane.kind, lane.busy = None, False
+            self.threads.discard(thread)
+        if lane.given_up and kind != CLEANUP:
+            return
+        self._hand_in(place, number, answer, parts)
+
+    def _watched(self, lane: _Lane, call: Call) -> Any:
+        """Sees to it that a value which takes too long has failed when its time is over, though its
+        thread goes on."""
+        from threading import Timer
+
+        def give_up() -> None:
+            lane.given_up = True
+            self._hand_in(call[0], call[1], self._failure(lane, call[2], call[3], TooLong()), [])
+            self._kill(lane)
+
+        timer = Timer(lane.planned.timeout or 0, give_up)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _kill(self, lane: _Lane) -> None:
+        """A process can be made to end, other than a thread."""
+        if lane.planned.node.runs_in == "process":
+            cast("Any", lane.node).kill()
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    @property
+    def unfinished(self) -> list[_Lane]:
+        """The nodes that are not cleaned up yet, or still at work."""
+        return [
+            lane
+            for lane in self.lanes.values()
+            if lane.busy or (lane.future is not None and not lane.future.done())
+        ]
+
+    def forget(self) -> None:
+        """The event loop is closed, with all that waited in it."""
+        self.loop = None
+        for lane in self.lanes.values():
+            if lane.task is not None:
+                lane.task, lane.busy, lane.kind = None, False, None
+                self.ready.extend(lane.queue)
+                lane.queue.clear()
+
+    def leave_behind(self) -> None:
+        """Says what did not end in time, and goes on without it."""
+        for lane in self.unfinished:
+            if not lane.given_up:
+                continue
+            lane.given_up = False
+            if lane.task is None:
+                logger().warning(
+                    "node %r is cleaned up when its thread is done with the value that it computes",
+                    lane.planned.id,
+                )
+                continue
+            item = lane.item if lane.item >= 0 else None
+            seconds = perf_counter() - lane.since
+            words = in_work(lane.planned.id, METHODS[lane.kind or 0], item, seconds)
+            logger().warning("a node did not end when it was cancelled: %s", words)
+            lane.task, lane.busy = None, False
+            self.ready.extend(lane.queue)
+            lane.queue.clear()
+
+    def at_work(self) -> Optional[_Lane]:
+        """A node that is at work."""
+        for lane in self.lanes.values():
+            if lane.kind is not None:
+                return lane
+        return None
+
+    def stack(self, lane: _Lane) -> Optional[str]:
+        """Where in its code a node is."""
+        import traceback
+
+        if lane.task is not None:
+            frames = lane.task.get_stack()
+            lines = [line for frame in frames for line in traceback.format_stack(frame, 1)]
+            return "".join(lines) or None
+        frame = sys._current_frames().get(lane.thread) if lane.thread is not None else None
+        return None if frame is None else "".join(traceback.format_stack(frame))
+
+
+def _rank(item: int) -> int:
+    """A number by which what belongs to no item comes after all of them."""
+    return item if item >= 0 else sys.maxsize
+
+
+async def _coroutine(work: Awaitable[Any]) -> Any:
+    return await work
+
+
+def told_of(error: BaseException) -> str:
+    """The message of an exception."""
+    if isinstance(error, RemoteMediaError):
+        return error.message
+    return described(cast("Exception", error))

@@ -1,0 +1,639 @@
+"""Runs of the native engine with nodes that are written in Python.
+
+A :class:`HostedStream` is a native session whose :class:`~remotemedia.core.host.Host` does what the
+library asks of the user's nodes. It has no thread. Who pushes, pulls or waits works on it, one
+thread at a time, the driver; in an event loop it is the loop, woken through the run's descriptor. A
+node that waits needs an event loop; in a session without one, whoever drives runs one of the
+session's own.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from threading import Lock, get_ident
+from time import perf_counter, sleep
+from typing import TYPE_CHECKING, Any, Optional, Protocol
+
+from remotemedia import marshal, native
+from remotemedia.core.engine import GRACE, close_loop, outside_of_loops, until_complete, waited
+from remotemedia.core.host import METHODS, TASKS, Host, HostNode
+from remotemedia.core.native_stream import (
+    AGAIN,
+    END,
+    FETCH,
+    HELD,
+    SLICE,
+    WANT_END,
+    WANT_TASK,
+    WANTS,
+    NativeStream,
+)
+from remotemedia.core.schema import did_you_mean
+from remotemedia.core.session import Want, in_work, resolve
+from remotemedia.errors import ManifestError, RemoteMediaError, RunCancelledError
+
+from remotemedia.result import Result
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
+    from collections.abc import Callable
+
+__all__ = ["HostedBatch", "HostedStream"]
+
+#: How long the tasks of an event loop may wait for nodes that compute, in seconds.
+_TURN_IN_LOOP = 0.005
+#: How long somebody who waits for room waits before looking up, if it is for others to make it.
+_PAUSE = 0.005
+
+
+class Turn(Protocol):
+    """A run's turn to use nodes, which belong to one run at a time."""
+
+    def has_come(self) -> bool:
+        """Whether it is the run's; raises what prevents it for ever."""
+        ...
+
+    def leave(self) -> None:
+        """The run has ended."""
+        ...
+
+
+class HostedStream(NativeStream):
+    """The backend of a session in the native engine with nodes that are written in Python.
+
+    Args:
+        prepared: what is run.
+        nodes: the nodes that are written in Python.
+        window: how many items may be inside at once.
+        timeout: the time for all of it, in seconds.
+        loop: whether it is for an event loop, which is running.
+        turn: the run's turn to use the nodes.
+    """
+
+    def __init__(
+        self,
+        prepared: native.Prepared,
+        nodes: list[HostNode],
+        window: int,
+        timeout: Optional[float],
+        loop: bool,
+        turn: Turn,
+    ) -> None:
+        self._deadline = None if timeout is None else perf_counter() + timeout
+        self._host = Host(nodes, self)
+        self._turn: Optional[Turn] = turn
+        self._leave = turn.leave
+        #: Whether somebody could not become the driver, who is to see to what was missed.
+        self._missed = False
+        self._own_loop = False
+        self._soon = False
+        super().__init__(prepared, window, timeout, loop)
+
+    # --- crossings --------------------------------------------------------------------------------
+
+    def hand_in(self, text: bytes, parts: list[marshal.Part]) -> None:
+        self._ask(0, 0, text, parts)
+
+    def end_run(self) -> None:
+        self._stop()
+
+    def _fetch(self, most: int, want: int = 0, slice_us: int = 0) -> int:
+        """Answers go in, and outputs and tasks come; by the driver."""
+        host, call = self._host, self._place
+        if call is None:
+            call = self._place = self._library.place()
+        struct = call.struct
+        status, error = 0, None
+        if not struct.len:
+            struct.most_tasks = TASKS
+            status, error = self._exchange(
+                call, host.outgoing(), host.parts, most, want, slice_us
+            )
+            host.sent()
+        if struct.len:
+            self._take(call)
+        if struct.given >= HELD or error is not None:
+            # It keeps memory for values, or an error.
+            self._place = None
+        if error is not None:
+            self._error = self._explained(error)
+        if error is not None or status == END:
+            self._over = True
+        if self._cancelled:
+            self._fetched.clear()
+        return status
+
+    def _take_tasks(self, tasks: list[Any], read: Optional[Callable[[int], Any]]) -> None:
+        self._host.came(tasks, read)
+
+    def _explained(self, error: RemoteMediaError) -> RemoteMediaError:
+        cause = self._host.ended_by
+        if cause is not None:
+            error = RunCancelledError(f"the run was ended by {type(cause).__name__}")
+            error.__cause__ = cause
+            return error
+        return self._host.explained(error)
+
+    # --- who drives -------------------------------------------------------------------------------
+
+    def _refuse_itself(self) -> None:
+        """Whoever is part of the run would wait for itself."""
+        own = get_ident() in self._host.threads
+        if not own and self._host.loop is not None and get_ident() == self._loop_thread:
+            import asyncio
+
+            with suppress(RuntimeError):
+                task = asyncio.current_task()
+                own = any(lane.task is task for lane in self._host.lanes.values() if lane.task)
+        if own:
+            raise RemoteMediaError(
+                "a node of the session waits for the session that it is part of",
+                code="RM_E_BUSY",
+                hint="return or yield what is to go on, and take what comes to process()",
+            )
+
+    def _step(self, want: int, seconds: float) -> int:
+        """Does what there is to do, and crosses once, waiting for no longer than that; by the
+        driver. Outputs are fetched whether or not he waits for them, as others may."""
+        host = self._host
+        if self._turn is not None and not self._comes():
+            return AGAIN
+        host.work_off(_TURN_IN_LOOP if self._loop is not None else 0.001)
+        if self._over:
+            return END
+        # Somebody has more to do than to wait.
+        busy = bool(host.ready)
+        want = 0 if busy else want | WANT_TASK | WANTS["output"]
+        status = self._fetch(FETCH, want, 0 if busy else round(seconds * 1e6))
+        if self._over:
+            self._clean_up()
+        if self._bells or self._futures:
+            self._ring()
+        return AGAIN if busy or host.ready else status
+
+    def _comes(self) -> bool:
+        """Whether it is the run's turn; the time may be over before that."""
+        if self._turn is None or self._turn.has_come():
+            self._turn = None
+            return True
+        if self._deadline is not None and perf_counter() >= self._deadline:
+            self._stop()
+            self._error, self._over = waited(), True
+        return self._over
+
+    def _clean_up(self) -> None:
+        """The run is over: what is left to do is to clean up."""
+        host = self._host
+        while True:
+            while host.ready:
+                host.work_off()
+            call = self._library.place()
+            call.struct.most_tasks = TASKS
+            self._exchange(call, b"", [], 0, 0, 0)
+            if call.struct.len:
+                self._take(call)
+            if not host.ready:
+                return
+
+    def _drive(self, want: Want, until: Optional[float]) -> bool:
+        """Works until there is what is wanted, or the time is over; True if there may be it."""
+        wanted = WANTS[want]
+        while self._loop is None:
+            left = SLICE if until is None else min(SLICE, max(until - perf_counter(), 0.0))
+            full = want == "room" and self._room() <= 0
+            if not self._comes():
+                sleep(min(left, 0.001))
+                status = AGAIN
+            else:
+                status = self._step(
+                    WANT_END if full else wanted, min(left, _PAUSE) if full else left
+                )
+            if self._has(want) or (status != AGAIN and not (full and status == 0)):
+                return True
+            if full and self._room() > 0:
+                return True
+            if until is not None and perf_counter() >= until:
+                return False
+        return self._drive_loop(want, until)
+
+    def work(self, want: Want, until: Optional[float]) -> bool:
+        self._refuse_itself()
+        self._waiting[want] += 1
+        try:
+            while not self._has(want):
+                left = SLICE if until is None else min(SLICE, max(until - perf_counter(), 0.0))
+                if self._pulling.acquire(False):
+                    try:
+                        if self._drive(want, until):
+                            return True
+                    except BaseException:
+                        if self._host.ended_by is not None:
+                            self._finish_up()
+                        raise
+                    finally:
+                        self._pulling.release()
+                        self._ring()
+                elif self._until_rung(want, left):
+                    return True
+                if until is not None and perf_counter() >= until:
+                    return False
+            return True
+        finally:
+            self._waiting[want] -= 1
+
+    def _until_rung(self, want: Want, seconds: float) -> bool:
+        """Waits for what the driver brings, or until there is none."""
+        bell = Lock()
+        bell.acquire()
+        self._bells.append(bell)
+        try:
+            if self._has(want) or not self._pulling.locked():
+                return self._has(want)
+            bell.acquire(timeout=seconds)
+            return want == "room" and self._room() > 0 and self._ask(WANTS[want], 0)[0] != AGAIN
+        finally:
+            with suppress(ValueError):
+                self._bells.remove(bell)
+
+    def turn(self) -> None:
+        if self._loop is not None and not self._own_loop:
+            return
+        self._missed = True
+        while self._missed and self._pulling.acquire(False):
+            try:
+                self._missed = False
+                if self._own_loop:
+                    self._run_loop(self._once)
+                    return
+                while not self._over and self._loop is None:
+                    if self._step(0, 0.0) == AGAIN and not self._host.ready:
+                        break
+                    if not self._host.ready and not self._host.answers:
+                        break
+            except BaseException:
+                if self._host.ended_by is not None:
+                    self._finish_up()
+                raise
+            finally:
+                self._pulling.release()
+                if self._bells or self._futures:
+                    self._ring()
+
+    def try_pull(self, most: int) -> list[Any]:
+        if len(self._fetched) < max(most, 1) and not self._over and self._loop_is_mine():
+            if self._pulling.acquire(False):
+                try:
+                    if most or self._is_over():
+                        self._step(0, 0.0)
+                finally:
+                    self._pulling.release()
+        return self._pulled(most)
+
+    def _check_open(self) -> None:
+        if self._over and self._error is not None:
+            raise self._error.with_traceback(None)
+        super()._check_open()
+
+    # --- for the session --------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.turn()
+
+    def _stop(self) -> None:
+        if self._slot is not None:
+            self._host.cancelled = True
+            super()._stop()
+            self._in_loop(self._host.give_up)
+            if self._loop is None:
+                self._host.give_up()
+
+    def interrupt(self) -> None:
+        library, slot = self._library, self._slot
+        if slot is None or self._state()["phase"] == "over":
+            return
+        with self._pushing:
+            floor = self._pushed
+            self._host.floor = floor
+            library.check(library.lib.rm_run_interrupt, slot[0])
+        self._fetched.clear()
+        self._in_loop(self._host.interrupt, floor)
+        if self._loop is None:
+            self._host.interrupt(floor)
+        self._ring()
+        self.turn()
+
+    def set(self, node: str, params: dict[str, Any]) -> None:
+        lane = next((x for x in self._host.lanes.values() if x.planned.id == node), None)
+        if lane is None:
+            super().set(node, params)
+            return
+        known = lane.node.params
+        for name in params:
+            if name not in known:
+                raise ManifestError(
+                    f'there is no parameter "{name}"',
+                    node=node,
+                    node_type=lane.planned.node_type,
+                    pointer=f"/nodes/{lane.planned.place}/params/{name}",
+                    hint=did_you_mean(name, known, "this node has no parameters"),
+                )
+        # They may be anything, and so they do not cross.
+        number = str(len(self._host.settings))
+        self._host.settings[number] = params
+        super().set(node, {"set": number})
+
+    def diagnose(self) -> dict[str, Any]:
+        found = super().diagnose()
+        host = self._host
+        lane = host.at_work()
+        found["stack"] = None
+        if lane is not None and lane.kind is not None:
+            item = lane.item if lane.item >= 0 else None
+            seconds, method = perf_counter() - lane.since, METHODS[lane.kind]
+            before = found["words"]
+            words = in_work(lane.planned.id, method, item, seconds)
+            found.update(node=lane.planned.id, method=method, item=item, seconds=seconds)
+            found["stack"] = host.stack(lane)
+            found["words"] = words if before == "nothing waits" else f"{words}; {before}"
+        elif self._turn is not None:
+            found["words"] = "the run has not begun: its nodes belong to another run of the pipeline"
+        return found
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._stop()
+        if get_ident() in self._host.threads:
+            return
+        with self._pulling:
+            self._finish_up()
+            if self._own_loop:
+                loop = self.need_loop()
+                outside_of_loops(lambda: close_loop(loop), loop, lambda: None)
+        self._shut()
+
+    def run_within(self, prepare: Callable[[], object]) -> None:
+        """Does something in the context in which nodes are called."""
+        self._host.context.run(prepare)
+
+    def has_let_go(self) -> bool:
+        """Whether it needs its nodes no more."""
+        return self._closed or (self._over and not self._host.unfinished)
+
+    def _finish_up(self) -> None:
+        """Ends the run, which was cancelled, on this thread; by the driver."""
+        self._turn = None
+        while not (self._over or self._own_loop):
+            self._step(WANT_END, SLICE)
+        if not self._own_loop:
+            self._clean_up()
+        if self._own_loop:
+            self._run_loop(self._end)
+            return
+        lanes = self._host.unfinished
+        futures = [lane.future for lane in lanes if lane.future is not None]
+        if futures:
+            from concurrent.futures import wait
+
+            wait(futures, timeout=GRACE if any(lane.given_up for lane in lanes) else None)
+            self._host.leave_behind()
+
+    def _shut(self) -> None:
+        super()._shut()
+        if not self._host.unfinished:
+            self._leave()
+
+    async def _end(self) -> None:
+        """The same in an event loop."""
+        import asyncio
+
+        self._turn = None
+        while not self._over:
+            self._step(WANT_END, 0.0)
+            if not self._over:
+                await self._woken(perf_counter() + SLICE)
+        host = self._host
+        while True:
+            self._clean_up()
+            lanes = host.unfinished
+            if not lanes:
+                return
+            tasks = [
+                lane.task or asyncio.wrap_future(lane.future)
+                for lane in lanes
+                if lane.task is not None or lane.future is not None
+            ]
+            # To clean up takes as long as it takes.
+            await asyncio.wait(tasks, timeout=GRACE if any(lane.given_up for lane in lanes) else None)
+            if any(lane in host.unfinished and lane.given_up for lane in lanes):
+                host.leave_behind()
+                if not host.ready:
+                    return
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._stop()
+        await self._end()
+        self._shut()
+
+    def abandon(self) -> None:
+        if self._closed:
+            return
+        loop = self._loop
+        if loop is None or self._own_loop:
+            self.close()
+        elif loop.is_closed():
+            # What waited in it is gone.
+            self._host.forget()
+            self._loop, self._fd = None, -1
+            self.close()
+        else:
+            self._stop()
+            self._in_loop(self._close_soon)
+
+    def _close_soon(self) -> None:
+        assert self._loop is not None
+        self._closing = self._loop.create_task(self.aclose())
+
+    # --- in an event loop -------------------------------------------------------------------------
+
+    def need_loop(self) -> AbstractEventLoop:
+        """For a node that waits."""
+        if self._loop is None:
+            import asyncio
+
+            self._loop, self._own_loop = asyncio.new_event_loop(), True
+            self._read_descriptor()
+        return self._loop
+
+    def _loop_is_mine(self) -> bool:
+        """Whether this is where nodes may be called: the thread of the caller's event loop."""
+        return self._loop is None or self._own_loop or get_ident() == self._loop_thread
+
+    def _run_loop(self, work: Callable[[], Any]) -> Any:
+        """Runs a coroutine in the session's own loop."""
+        loop = self._loop
+        assert loop is not None
+        tasks: list[Task[Any]] = []
+
+        async def run() -> Any:
+            import asyncio
+
+            task = asyncio.current_task()
+            if task is not None:
+                tasks.append(task)
+            return await work()
+
+        def go() -> Any:
+            self._loop_thread = get_ident()
+            try:
+                return until_complete(loop, run())
+            finally:
+                self._loop_thread = None
+
+        return outside_of_loops(go, loop, lambda: [task.cancel() for task in tasks])
+
+    def _drive_loop(self, want: Want, until: Optional[float]) -> bool:
+        result: bool = self._run_loop(lambda: self._ready(want, until))
+        return result
+
+    async def _once(self) -> None:
+        import asyncio
+
+        self._serve()
+        await asyncio.sleep(0)
+        self._serve()
+
+    def _ring(self) -> None:
+        bells, self._bells = self._bells, []
+        for bell in bells:
+            bell.release()
+        if self._futures:
+            self._in_loop(self._resolve)
+
+    def _resolve(self) -> None:
+        futures, self._futures = self._futures, []
+        for future in futures:
+            resolve(future)
+
+    def go_on(self) -> None:
+        """There is something to do, in the event loop."""
+        if not self._soon and self._loop is not None and not self._loop.is_closed():
+            self._soon = True
+            self._loop.call_soon(self._serve_again)
+
+    def _serve_again(self) -> None:
+        self._soon = False
+        self._serve()
+        self._resolve()
+
+    def _serve(self) -> None:
+        """Does what there is to do, and comes back soon if there is more."""
+        if self._closed or self._slot is None or self._over:
+            return
+        self._step(0, 0.0)
+        if self._host.ready or self._host.answers:
+            self.go_on()
+
+    def _wake(self) -> None:
+        super()._wake()
+        self._serve()
+
+    async def ready(self, want: Want, until: Optional[float]) -> bool:
+        self._refuse_itself()
+        return await self._ready(want, until)
+
+    async def _ready(self, want: Want, until: Optional[float]) -> bool:
+        from asyncio import sleep
+
+        while not self._has(want):
+            full = want == "room" and self._room() <= 0
+            if not self._comes():
+                await sleep(0.001)
+            else:
+                status = self._step(WANT_END if full else WANTS[want], 0.0)
+                if self._has(want):
+                    break
+                if status != AGAIN and not (full and status == 0):
+                    break
+                if until is not None and perf_counter() >= until:
+                    return False
+                if self._host.ready or self._host.answers:
+                    await sleep(0)
+                    continue
+                self._waiting[want] += 1
+                try:
+                    await self._woken(until)
+                finally:
+                    self._waiting[want] -= 1
+                if full and self._room() > 0:
+                    break
+            if until is not None and perf_counter() >= until:
+                return self._has(want)
+        return True
+
+
+class HostedBatch(HostedStream):
+    """A run on a whole input.
+
+    Args:
+        prepared: what is run.
+        nodes: the nodes that are written in Python.
+        items: the input, as :meth:`remotemedia.Pipeline.run` takes it.
+        timeout: the time for all of it, in seconds.
+        loop: whether it is for an event loop, which is running.
+        turn: as for :class:`HostedStream`.
+    """
+
+    def __init__(
+        self,
+        prepared: native.Prepared,
+        nodes: list[HostNode],
+        items: Any,
+        timeout: Optional[float],
+        loop: bool,
+        turn: Turn,
+    ) -> None:
+        self._items = items
+        super().__init__(prepared, nodes, 1, timeout, loop, turn)
+
+    def _open(self, prepared: native.Prepared, timeout: Optional[float]) -> tuple[Any, Any]:
+        self._batch = prepared.begin(self._items, timeout)
+        return prepared.library, [self._batch.place]
+
+    def _fetch(self, most: int, want: int = 0, slice_us: int = 0) -> int:
+        status = super()._fetch(0, want, slice_us)
+        if want and status == 0 and not self._host.ready:
+            self._over = True
+        return status
+
+    def finish(self) -> Result:
+        """Works on it to the end."""
+        try:
+            self.work("end", None)
+            return self._result()
+        finally:
+            self.close()
+
+    async def finish_async(self) -> Result:
+        """The same in an event loop. Cancelling the awaiting task cancels the run."""
+        try:
+            await self.ready("end", None)
+            return self._result()
+        finally:
+            await self.aclose()
+
+    def _result(self) -> Result:
+        if self._error is not None:
+            raise self._error
+        try:
+            self._batch.wait(0)
+        except RemoteMediaError as error:
+            raise self._explained(error) from error.__cause__
+        return self._batch.result()
+
+
