@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -36,7 +37,7 @@ from remotemedia.inputs import normalise_input, normalise_timeout
 from remotemedia.result import Result
 
 if TYPE_CHECKING:
-    from types import CoroutineType
+    from types import CoroutineType, FrameType
 
     _Work = CoroutineType[None, None, Result]
 
@@ -494,7 +495,7 @@ class Pipeline:
             elif ready.media and not native.is_available():
                 raise LibraryNotFoundError(f"{ready.only_native()}, and {_why_missing()}")
             elif not ready.media:
-                self._tell(f"the nodes {_listed(ready.users)} are written in Python", depth=4)
+                self._tell(f"the nodes {_listed(ready.users)} are written in Python")
             return False
         if use_rust and native.is_available():
             return True
@@ -506,7 +507,7 @@ class Pipeline:
             _tell_missing()
         return False
 
-    def _tell(self, why: str, depth: int = 3) -> None:
+    def _tell(self, why: str) -> None:
         """Warns that the Python engine runs it, once."""
         if not self._told:
             self._told = True
@@ -514,7 +515,7 @@ class Pipeline:
                 f"the pipeline {self.name!r} runs in the Python engine, as {why}; "
                 "pass use_rust=False to silence this",
                 EngineWarning,
-                stacklevel=depth,
+                stacklevel=_outside(),
             )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -685,8 +686,18 @@ def _tell_missing() -> None:
         warnings.warn(
             f"pipelines run in the Python engine, which is slower: {_why_missing()}",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=_outside(),
         )
+
+
+def _outside() -> int:
+    """The ``stacklevel`` with which the caller's warning points to the code that called this
+    package, whatever of it lies between."""
+    level = 1
+    frame: Optional[FrameType] = sys._getframe(1)
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == "remotemedia":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _why_missing() -> str:
