@@ -384,7 +384,8 @@ class _Telemetry:
         )
         if failed:
             kind = type(error)
-            about["error.type"] = f"{kind.__module__}.{kind.__qualname__}"
+            module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+            about["error.type"] = module + kind.__qualname__
         if span.is_recording():
             if report is None:
                 span.set_attributes(about)

@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
 from importlib.metadata import entry_points
-from typing import Any, Callable, Optional
+from pathlib import Path
+from typing import Any, Callable, ClassVar, Optional
 
 import pytest
 from conftest import needed
@@ -183,13 +185,20 @@ def test_metrics_of_runs(seen: Seen, run: Any, use_rust: bool) -> None:
     assert duration.explicit_bounds[0] < 1e-4
 
 
-def test_units(seen: Seen) -> None:
-    pairs().run_sync([1])
-    metrics = seen.reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
-    units = {metric.name.removeprefix("remotemedia."): metric.unit for metric in metrics}
-    assert units["node.items"] == "{item}"
-    assert units["node.time"] == units["run.duration"] == "s"
-    assert all(unit == "s" or unit[0] == "{" for unit in units.values())
+def test_the_table_of_the_metrics(root: Path) -> None:
+    class Meter:
+        made: ClassVar[list[tuple[str, str]]] = []
+
+        def create(self, name: str, *args: Any, unit: str = "", **_: Any) -> Any:
+            self.made.append((name, args[1] if args else unit))
+
+        create_histogram = create_observable_counter = create_observable_up_down_counter = create
+
+    telemetry._Counts(Meter())
+    text = (root / "docs" / "guide.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(remotemedia\.[a-z._]+)` \| `(s|\{[a-z]+\})` \|", text, re.MULTILINE)
+    assert rows == Meter.made
+    assert all(unit == "s" or unit[0] == "{" for _, unit in rows)
 
 
 @ENGINES
@@ -325,6 +334,17 @@ def test_a_node_that_cannot_begin(seen: Seen, run: Any) -> None:
     assert not any(seen.of_nodes("errors").values())
     if is_session(run):
         assert seen.of_sessions("count") == 0
+
+
+def test_a_session_that_cannot_be_opened(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(*_: Any) -> None:
+        raise OSError("out of memory")
+
+    monkeypatch.setattr("remotemedia.core.stream.Stream.__init__", made)
+    with pytest.raises(OSError, match="out of memory"):
+        session_sync(pairs(), [1], use_rust=False)
+    assert seen.span("session pairs").attributes["error.type"] == "OSError"
+    assert not seen.points("session.count")
 
 
 @ENGINES
@@ -607,7 +627,8 @@ def test_without_a_provider() -> None:
     telemetry.instrument()
     pipeline.run_sync([1])
     print([span.name for span in exporter.get_finished_spans()])
-    found = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+    scopes = reader.get_metrics_data().resource_metrics[0].scope_metrics
+    found = [one for scope in scopes for one in scope.metrics]
     [items] = [one for one in found if one.name == "remotemedia.node.items"]
     print([point.value for point in items.data.data_points])
     """
@@ -628,7 +649,8 @@ def test_a_forked_child_has_none_of_the_sessions() -> None:
     pipeline = Pipeline("sums", [AddNode(addend=1)])
 
     def told():
-        found = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+        scopes = reader.get_metrics_data().resource_metrics[0].scope_metrics
+        found = [one for scope in scopes for one in scope.metrics]
         [count] = [one for one in found if one.name == "remotemedia.session.count"]
         print([point.value for point in count.data.data_points], flush=True)
 
