@@ -166,7 +166,7 @@ def remotemedia(given: dict[str, list[Any]]) -> tuple[str, Works]:
 
 def python_nodes(given: dict[str, list[Any]]) -> tuple[str, Works]:
     """Ours, with a node in Python between two native ones; and Python without a pipeline."""
-    from remotemedia import EngineWarning, Node, Pipeline, native
+    from remotemedia import Node, Pipeline, native
     from remotemedia.nodes import PassThroughNode
 
     class Identity(Node):

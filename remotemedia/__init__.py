@@ -10,7 +10,7 @@
 from remotemedia import native
 from remotemedia.audio import Audio
 from remotemedia.core.node import Node, node
-from remotemedia.core.pipeline import EngineWarning, Pipeline
+from remotemedia.core.pipeline import Pipeline
 from remotemedia.core.session import AsyncSession, Output, Session
 from remotemedia.errors import (
     LibraryNotFoundError,
@@ -28,7 +28,6 @@ from remotemedia.result import Result
 __all__ = [
     "AsyncSession",
     "Audio",
-    "EngineWarning",
     "Frame",
     "LibraryNotFoundError",
     "ManifestError",

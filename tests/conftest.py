@@ -62,6 +62,22 @@ def needed(name: str) -> Any:
         pytest.skip(f"{name} is not installed", allow_module_level=True)
 
 
+class engine:
+    """Which engine the tests of a module with :func:`either_engine` are to use."""
+
+    rust = False
+
+
+@pytest.fixture(params=[False, True], ids=["python", "native"])
+def either_engine(request: pytest.FixtureRequest) -> None:
+    """Lets tests run in both engines; those that are marked with ``python_engine`` in one."""
+    if request.param and request.node.get_closest_marker("python_engine"):
+        pytest.skip("it is about the Python engine")
+    if request.param and not native.is_available():
+        pytest.skip("there is no native library")
+    engine.rust = request.param
+
+
 async def cancel_at_random(opening: Any, count: int) -> None:
     """Sends numbers through a session that hands them on, and cancels half of those who wait, at
     any moment: all that was sent is received, in order."""

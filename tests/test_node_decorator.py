@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import pytest
+from conftest import engine
 
 from remotemedia import (
     Audio,
@@ -21,6 +22,8 @@ from remotemedia import (
     node,
 )
 from remotemedia.nodes import BufferNode, PassThroughNode
+
+pytestmark = pytest.mark.usefixtures("either_engine")
 
 
 @node
@@ -58,7 +61,7 @@ def free(value: Any, **more: Any) -> Any:
 
 
 def run(items: Any, *nodes: Node, **options: Any) -> Any:
-    return Pipeline("p", nodes).run_sync(items, use_rust=False, **options)
+    return Pipeline("p", nodes).run_sync(items, use_rust=engine.rust, **options)
 
 
 def test_every_kind_of_function() -> None:
@@ -99,7 +102,7 @@ def test_it_is_a_class_like_others() -> None:
     ]
     back = Pipeline.from_manifest(text, node_types=[scale, free])
     assert back.serialize() == text
-    assert back.run_sync([1], use_rust=False) == [{"value": 3, "a": [1]}]
+    assert back.run_sync([1], use_rust=engine.rust) == [{"value": 3, "a": [1]}]
     for made in (scale(factor=3, name="s"), later(seconds=1).options(timeout=3)):
         other = pickle.loads(pickle.dumps(made))
         assert (other.params, other.name) == (made.params, made.name)
@@ -171,11 +174,11 @@ def test_all_methods_are_called_in_one_thread_of_its_own(how: str) -> None:
     threaded, before = Threaded(), threading.active_count()
     pipeline = Pipeline("p", [threaded])
     if how == "sync":
-        assert pipeline.run_sync([1], use_rust=False) == [1, 1]
+        assert pipeline.run_sync([1], use_rust=engine.rust) == [1, 1]
     elif how == "async":
-        assert asyncio.run(pipeline.run([1], use_rust=False)) == [1, 1]
+        assert asyncio.run(pipeline.run([1], use_rust=engine.rust)) == [1, 1]
     else:
-        with pipeline.open(use_rust=False) as session:
+        with pipeline.open(use_rust=engine.rust) as session:
             session.push(1)
             session.end()
             assert [output.value for output in session] == [1, 1]
@@ -214,7 +217,7 @@ def test_the_event_loop_stays_free() -> None:
         return value
 
     async def main() -> Any:
-        task = asyncio.ensure_future(Pipeline("p", [blocks()]).run([1, 2], use_rust=False))
+        task = asyncio.ensure_future(Pipeline("p", [blocks()]).run([1, 2], use_rust=engine.rust))
         while not entered.is_set():  # noqa: ASYNC110  it is set in a thread
             await asyncio.sleep(0)
         gate.set()
@@ -281,19 +284,19 @@ def test_settings_are_those_that_were_given() -> None:
 def test_options_are_checked_and_changes_count() -> None:
     made = double(name="d")
     pipeline = Pipeline("p", [made])
-    assert pipeline.run_sync([1], use_rust=False) == [2]
+    assert pipeline.run_sync([1], use_rust=engine.rust) == [2]
     made.options(on_error="skp")
-    for act in (pipeline.validate, lambda: pipeline.run_sync([1], use_rust=False)):
+    for act in (pipeline.validate, lambda: pipeline.run_sync([1], use_rust=engine.rust)):
         with pytest.raises(ManifestError, match='"on_error" cannot be "skp"') as caught:
             act()
         assert caught.value.hint == 'did you mean "skip"?'
         assert (caught.value.node, caught.value.pointer) == ("d_0", "/nodes/0/on_error")
     made.options(on_error="skip")
-    assert pipeline.run_sync([None, 1], use_rust=False) == [2]
+    assert pipeline.run_sync([None, 1], use_rust=engine.rust) == [2]
     other = Pipeline("q", [PassThroughNode(), BufferNode()])
     other.connect("pass_through_0", "buffer_1", queue={"items": 0})
     with pytest.raises(ManifestError, match='"items" is out of range'):
-        other.run_sync([1], use_rust=False)
+        other.run_sync([1], use_rust=engine.rust)
 
 
 class Flaky(Node):
@@ -318,14 +321,14 @@ def test_retry(how: str) -> None:
         flaky = Flaky(times, name="f").options(on_error={"retry": retry, "backoff": 0.001})
         pipeline = Pipeline("p", [flaky])
         if how == "session":
-            with pipeline.open(use_rust=False) as session:
+            with pipeline.open(use_rust=engine.rust) as session:
                 session.push_many([1, 2])
                 session.end()
                 return [output.value for output in session], session.metrics["nodes"]["f_0"]
         if how == "async":
-            result = asyncio.run(pipeline.run([1, 2], use_rust=False))
+            result = asyncio.run(pipeline.run([1, 2], use_rust=engine.rust))
         else:
-            result = pipeline.run_sync([1, 2], use_rust=False)
+            result = pipeline.run_sync([1, 2], use_rust=engine.rust)
         return result, result.metrics["nodes"]["f_0"]
 
     result, metrics = go(times=2, retry=2)
@@ -337,6 +340,7 @@ def test_retry(how: str) -> None:
     assert (caught.value.node, caught.value.item) == ("f_0", 0)
 
 
+@pytest.mark.python_engine
 def test_the_pause_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses = []
     sleep = asyncio.sleep
@@ -424,7 +428,7 @@ def joined(join: Any, *sources: str) -> Pipeline:
 
 def test_zip_holds_what_has_no_partner() -> None:
     pipeline = joined("zip", "a", "b")
-    with pipeline.open(use_rust=False) as session:
+    with pipeline.open(use_rust=engine.rust) as session:
         for name, value in (("a_0", 1), ("a_0", 2), ("b_1", 10), ("a_0", 3), ("b_1", 20)):
             session.push(value, node=name)
         session.end()
@@ -436,7 +440,7 @@ def test_zip_holds_what_has_no_partner() -> None:
 
 def test_latest() -> None:
     pipeline = joined("latest", "a", "b")
-    with pipeline.open(use_rust=False) as session:
+    with pipeline.open(use_rust=engine.rust) as session:
         for name, value in (("a_0", 1), ("b_1", 10), ("a_0", 2), ("a_0", 3), ("b_1", 20)):
             session.push(value, node=name)
         session.push(7)
@@ -451,7 +455,7 @@ def test_by_pts() -> None:
         return Audio(memoryview(bytes(4)).cast("f"), 8000, pts)
 
     pipeline = joined({"by_pts": 0.25}, "a", "b")
-    with pipeline.open(use_rust=False) as session:
+    with pipeline.open(use_rust=engine.rust) as session:
         for name, pts in (
             ("a_0", 0.0), ("b_1", 0.25), ("b_1", 0.5), ("b_1", 0.75), ("a_0", 1.0),
             ("a_0", 2.0), ("b_1", 2.5), ("b_1", 3.0), ("a_0", 2.75), ("a_0", 9.0),
@@ -463,13 +467,14 @@ def test_by_pts() -> None:
         # 0.5 was too old, 2.0 had none near, 3.0 and 9.0 are left.
         assert session.metrics["nodes"]["j_2"]["dropped"] == 4
     with pytest.raises(NodeError, match='"by_pts" joins values that have a pts, got an integer'):
-        pipeline.run_sync([1], use_rust=False)
+        pipeline.run_sync([1], use_rust=engine.rust)
 
 
+@pytest.mark.python_engine
 def test_a_limit_for_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    from remotemedia.core import engine
+    from remotemedia.core import engine as python_engine as python_engine
 
-    monkeypatch.setattr(engine, "MAX_VALUES", 5)
+    monkeypatch.setattr(python_engine, "MAX_VALUES", 5)
     with pytest.raises(NodeError, match="more than 5 values wait for their partners") as caught:
-        joined("zip", "a", "b").run_sync({"a_0": range(9)}, use_rust=False)
+        joined("zip", "a", "b").run_sync({"a_0": range(9)}, use_rust=engine.rust)
     assert (caught.value.code, caught.value.node, caught.value.item) == ("RM_E_LIMIT", "j_2", 5)

@@ -22,12 +22,12 @@ from remotemedia import (
     ManifestError,
     MarshalError,
     Node,
+    NodeError,
     Pipeline,
     RemoteMediaError,
     RunTimeoutError,
     native,
 )
-from remotemedia.core.pipeline import EngineWarning
 from remotemedia.nodes import (
     AddNode,
     AudioLevelNode,
@@ -202,8 +202,7 @@ def test_own_types_in_a_manifest() -> None:
     assert caught.value.pointer == "/nodes/0/node_type"
     back = Pipeline.from_manifest(text, node_types=[Shout])
     assert back.serialize() == text
-    with pytest.warns(EngineWarning):
-        assert back.run_sync(["a"]) == ["a?"]
+    assert back.run_sync(["a"]) == ["a?"]
     with pytest.raises(ManifestError, match="mork") as caught:
         Pipeline.from_manifest(text.replace('"mark"', '"mork"'), [Shout])
     assert caught.value.pointer == "/nodes/0/params"
@@ -375,20 +374,28 @@ def test_arrays_are_not_a_list_of_items() -> None:
 # --- engines --------------------------------------------------------------------------------------
 
 
-def test_an_own_node_takes_the_pipeline_to_python_and_says_so_once() -> None:
+@needs_library
+def test_an_own_node_runs_natively() -> None:
     pipeline = Pipeline("mine", [PassThroughNode(), Shout(name="loud")])
-    expected = r"'mine'.*'loud' \(Shout\).*pass use_rust=False to silence this"
-    with pytest.warns(EngineWarning, match=expected) as seen:
-        result = pipeline.run_sync(["a"])
-        assert pipeline.run_sync(["a"]) == ["a!"]
-    assert len(seen) == 1
-    assert seen[0].filename == __file__
-    assert result.engine == "python"
-    with pytest.warns(EngineWarning):
-        assert Pipeline("other", [Shout()]).run_sync(["a"]) == ["a!"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert Pipeline("quiet", [Shout()]).run_sync(["a"], use_rust=False) == ["a!"]
+        result = pipeline.run_sync(["a"])
+        assert (result, result.engine) == (["a!"], "native")
+        result = pipeline.run_sync(["a"], use_rust=False)
+        assert (result, result.engine) == (["a!"], "python")
+
+
+@needs_library
+def test_an_own_node_may_have_the_name_of_a_builtin_one() -> None:
+    def process(self: Any, value: Any) -> Any:
+        return value.upper()
+
+    Namesake = type("PassThroughNode", (Node,), {"process": process})
+    pipeline = Pipeline("p", [PassThroughNode(), Namesake(name="own"), AudioLevelNode()])
+    with pytest.raises(NodeError) as caught:
+        pipeline.run_sync([1])
+    assert (caught.value.node, caught.value.node_type) == ("own_1", "PassThroughNode")
+    assert Pipeline("p", [PassThroughNode(), Namesake()]).run_sync(["a"]) == ["A"]
 
 
 def test_a_node_derived_from_a_builtin_is_an_own_node() -> None:
@@ -399,8 +406,7 @@ def test_a_node_derived_from_a_builtin_is_an_own_node() -> None:
 
     node = Doubled(operation="add", operand=1)
     node.anything = 1
-    with pytest.warns(EngineWarning):
-        result = Pipeline("p", [node]).run_sync([1])
+    result = Pipeline("p", [node]).run_sync([1])
     assert result == [2, 2]
 
 
@@ -444,9 +450,6 @@ def test_threads(own: bool, use_rust: bool) -> None:
     def work(number: int) -> None:
         results.append((number, pipeline.run_sync([number] * 10, use_rust)))
 
-    if own and use_rust:
-        with pytest.warns(EngineWarning):
-            pipeline.run_sync([])
     threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
     for thread in threads:
         thread.start()
@@ -475,7 +478,6 @@ class Collect(Node):
         self.held = None
 
 
-@pytest.mark.filterwarnings("ignore::remotemedia.EngineWarning")
 def test_runs_at_the_same_time_in_one_loop() -> None:
     class Slow(Collect):
         async def process(self, value: Any) -> None:  # type: ignore[override]
@@ -515,7 +517,6 @@ def test_waiting_for_another_run_takes_time_too(how: str) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.filterwarnings("ignore::remotemedia.EngineWarning")
 def test_a_pipeline_inside_itself_is_an_error_and_no_deadlock() -> None:
     class Recursive(Node):
         def process(self, value: Any) -> Any:
@@ -570,7 +571,7 @@ def test_ctrl_c_at_any_moment_does_not_lock_a_pipeline() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         assert pipeline.run_sync([1], use_rust=False, timeout=10) == [1]
         assert len(errors) > 100, len(errors)
-        assert len(_around.get()) < 3 and len(pipeline._turns._begun) < 3
+        assert len(_around.get()) < 3 and len(pipeline._turns._turns) < 3
     """
     options = ["-W", "ignore::RuntimeWarning"]  # of a coroutine that was not even begun
     subprocess.run([sys.executable, *options, "-c", textwrap.dedent(code)], check=True, timeout=60)

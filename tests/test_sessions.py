@@ -15,7 +15,7 @@ import threading
 from typing import Any, Optional
 
 import pytest
-from conftest import cancel_at_random
+from conftest import cancel_at_random, engine
 
 from remotemedia import (
     ManifestError,
@@ -32,8 +32,9 @@ from remotemedia import (
     native,
     node,
 )
-from remotemedia.core.pipeline import EngineWarning
 from remotemedia.nodes import AddNode, AudioLevelNode, BufferNode, MultiplyNode, PassThroughNode
+
+pytestmark = pytest.mark.usefixtures("either_engine")
 
 
 @node
@@ -138,7 +139,7 @@ async def until(what: Any, log: list[Any]) -> None:
 
 
 def open_(*nodes: Node, **options: Any) -> Any:
-    return Pipeline("p", nodes).open(use_rust=False, **options)
+    return Pipeline("p", nodes).open(use_rust=engine.rust, **options)
 
 
 # --- the same as a batch --------------------------------------------------------------------------
@@ -181,14 +182,15 @@ def told(error: RemoteMediaError) -> Any:
 
 def without_times(metrics: Any) -> Any:
     if isinstance(metrics, dict):
-        return {key: without_times(value) for key, value in metrics.items() if key != "time_us"}
+        times = ("time_us", "p50_us", "p99_us", "queues")
+        return {key: without_times(value) for key, value in metrics.items() if key not in times}
     return metrics
 
 
 def in_pieces(random: random.Random, pipeline: Pipeline, items: list[Any]) -> Any:
     """Outputs, error and metrics, of a session whose user pushes and pulls as it comes."""
     left, outputs, error = list(items), [], None
-    with pipeline.open(use_rust=False, window=random.randint(1, 8)) as run:
+    with pipeline.open(use_rust=engine.rust, window=random.randint(1, 8)) as run:
         try:
             while True:
                 act = random.randint(0, 4)
@@ -226,7 +228,7 @@ async def in_tasks(random: random.Random, pipeline: Pipeline, items: list[Any]) 
         except RemoteMediaError as error:
             errors.append(error)
 
-    async with pipeline.open(use_rust=False, window=random.randint(1, 8)) as run:
+    async with pipeline.open(use_rust=engine.rust, window=random.randint(1, 8)) as run:
         task = asyncio.ensure_future(send())
         try:
             async for output in run:
@@ -249,7 +251,7 @@ def test_any_pieces_give_what_the_batch_gives(kind: str, how: str) -> None:
         items = list(range(generator.randint(0, 12)))
         batch, expected = None, None
         try:
-            batch = pipeline.run_sync(items, use_rust=False)
+            batch = pipeline.run_sync(items, use_rust=engine.rust)
         except NodeError as error:
             expected = error
         if how == "sync":
@@ -277,7 +279,7 @@ def test_any_pieces_give_what_the_batch_gives(kind: str, how: str) -> None:
 def sweeps(pipeline: Pipeline, items: list[Any]) -> list[Output]:
     """The outputs of these items, without what is flushed."""
     outputs: list[Output] = []
-    with pipeline.open(use_rust=False, window=100) as run:
+    with pipeline.open(use_rust=engine.rust, window=100) as run:
         run.push_many(items)
         while run.metrics["items_done"] < len(items):
             outputs += run.pull_many(1000, timeout=0.001)
@@ -287,7 +289,7 @@ def sweeps(pipeline: Pipeline, items: list[Any]) -> list[Output]:
 def test_an_output_says_where_it_comes_from() -> None:
     pipeline = Pipeline("p", [PassThroughNode(name="s"), repeat(name="r"), BufferNode(name="b")])
     pipeline.connect("s_0", "r_1").connect("s_0", "b_2")
-    with pipeline.open(use_rust=False) as run:
+    with pipeline.open(use_rust=engine.rust) as run:
         assert [run.push("a"), run.push("b")] == [0, 1]
         run.end()
         outputs = list(run)
@@ -312,7 +314,7 @@ def test_the_time_of_a_value_is_that_of_the_output() -> None:
 def test_an_item_for_one_source() -> None:
     pipeline = Pipeline("p", [AddNode(name="a", addend=1), AddNode(name="b", addend=2)])
     pipeline._connections = []
-    with pipeline.open(use_rust=False) as run:
+    with pipeline.open(use_rust=engine.rust) as run:
         run.push(10, node="b_1")
         run.push(20)
         run.end()
@@ -401,6 +403,7 @@ def test_a_push_does_not_work_for_others_who_wait() -> None:
     assert mine == 1
 
 
+@pytest.mark.python_engine
 @pytest.mark.parametrize("kind", [Lock, breathe])
 def test_a_timeout_of_pull_loses_nothing(kind: Any) -> None:
     with open_(kind()) as run:
@@ -576,7 +579,7 @@ def test_cleanup_once(way: str, kind: Any) -> None:
     expected = ["initialize", 1, "cleanup"]
     assert noted.log == ([*expected[:2], "flush", "cleanup"] if way == "end" else expected)
     # The pipeline is free for others.
-    assert Pipeline("p", [noted]).run_sync([1], use_rust=False, timeout=5) == [1]
+    assert Pipeline("p", [noted]).run_sync([1], use_rust=engine.rust, timeout=5) == [1]
 
 
 def test_cancel_from_another_thread() -> None:
@@ -635,19 +638,19 @@ def test_an_opening_is_used_once() -> None:
 def test_a_session_has_the_nodes_to_itself() -> None:
     noted = Noted()
     pipeline = Pipeline("p", [noted])
-    with pipeline.open(use_rust=False):
+    with pipeline.open(use_rust=engine.rust):
         with pytest.raises(RemoteMediaError, match="running already"):
-            pipeline.run_sync([1], use_rust=False)
+            pipeline.run_sync([1], use_rust=engine.rust)
         with pytest.raises(RemoteMediaError, match="running already"):
-            pipeline.open(use_rust=False).__enter__()
+            pipeline.open(use_rust=engine.rust).__enter__()
 
     async def main() -> None:
-        async with pipeline.open(use_rust=False):
+        async with pipeline.open(use_rust=engine.rust):
             with pytest.raises(RemoteMediaError, match="running already"):
-                await pipeline.run([1], use_rust=False)
+                await pipeline.run([1], use_rust=engine.rust)
             with pytest.raises(RemoteMediaError, match="running already"):
-                await pipeline.open(use_rust=False).__aenter__()
-        assert await pipeline.run([1], use_rust=False) == [1]
+                await pipeline.open(use_rust=engine.rust).__aenter__()
+        assert await pipeline.run([1], use_rust=engine.rust) == [1]
 
     asyncio.run(main())
     assert noted.log == ["initialize", "cleanup"] * 2 + ["initialize", 1, "flush", "cleanup"]
@@ -708,7 +711,7 @@ def test_ctrl_c(kind: str, waits: str) -> None:
         signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGINT))
         pipeline = Pipeline("p", [Own()])
         try:
-            with pipeline.open(use_rust=False, window=1) as run:
+            with pipeline.open(use_rust={engine.rust}, window=1) as run:
                 {"" if waits == "pull" else "run._backend.try_push(1)"}
                 signal.setitimer(signal.ITIMER_REAL, 0.2)
                 try:
@@ -755,7 +758,7 @@ def test_a_session_belongs_to_the_process_that_opened_it() -> None:
                 print("cleanup", os.getpid() == parent, flush=True)
 
         parent, entered, gate = os.getpid(), threading.Event(), threading.Event()
-        with Pipeline("p", [Own()]).open(use_rust=False) as run:
+        with Pipeline("p", [Own()]).open(use_rust=ENGINE) as run:
             # It is forked while another thread drives.
             thread = threading.Thread(target=run.push, args=("wait",))
             thread.start()
@@ -775,7 +778,7 @@ def test_a_session_belongs_to_the_process_that_opened_it() -> None:
         if child == 0:
             del run
             os._exit(0)
-    """
+    """.replace("ENGINE", str(engine.rust))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
         capture_output=True,
@@ -803,6 +806,7 @@ def test_an_error_is_the_same_however_often_it_is_told() -> None:
 # --- asyncio --------------------------------------------------------------------------------------
 
 
+@pytest.mark.python_engine
 def test_send_waits_while_the_window_is_full() -> None:
     async def main() -> None:
         async with open_(PassThroughNode(), window=2) as run:
@@ -832,6 +836,7 @@ def test_cancelling_send_and_recv_loses_nothing() -> None:
     asyncio.run(cancel_at_random(open_(breathe(), window=2), 200))
 
 
+@pytest.mark.python_engine
 def test_one_task_and_no_threads() -> None:
     before = threading.active_count()
 
@@ -1088,6 +1093,7 @@ def test_set_replaces_a_built_in_node() -> None:
         run.set("d_0", factor=3)
 
 
+@pytest.mark.python_engine
 @pytest.mark.parametrize("during", ["initialize", "set", "interrupt"])
 def test_an_interruption_ends_an_item_and_nothing_else(during: str) -> None:
     entered, released = threading.Event(), threading.Event()
@@ -1152,17 +1158,9 @@ def test_an_interruption_ends_an_item_and_nothing_else(during: str) -> None:
 # --- what it says of itself -----------------------------------------------------------------------
 
 
-def test_which_engine(recwarn: Any) -> None:
-    pipeline = Pipeline("mine", [double(name="d")])
-    with pytest.warns(EngineWarning, match=r"'mine'.*'d' \(double\)") as seen:
-        with pipeline.open() as run:
-            assert run.engine == "python"
-        with pipeline.open():
-            pass
-    assert len(seen) == 1
-    assert seen[0].filename == __file__
-    with Pipeline("quiet", [double()]).open(use_rust=False):
-        pass
+def test_which_engine() -> None:
+    with Pipeline("mine", [double(name="d")]).open(use_rust=engine.rust) as run:
+        assert run.engine == ("native" if engine.rust else "python")
     with pytest.raises(ManifestError, match="only in the native library"):
         Pipeline("media", [AudioLevelNode()]).open(use_rust=False)
     if native.is_available():
@@ -1194,7 +1192,7 @@ def test_diagnose_joins() -> None:
     pipeline = Pipeline("p", [PassThroughNode(name="a"), PassThroughNode(name="b")])
     pipeline.add_node(PassThroughNode(name="j"), join="zip")
     pipeline.connect("a_0", "j_2").connect("b_1", "j_2")
-    with pipeline.open(use_rust=False) as run:
+    with pipeline.open(use_rust=engine.rust) as run:
         run.push(1, node="a_0")
         found = run.diagnose()
         assert found["joins"] == {"j_2": {"a_0": 1, "b_1": 0}}
@@ -1238,10 +1236,10 @@ def test_a_session_in_python_needs_no_asyncio() -> None:
         import sys
         from remotemedia import Pipeline
         from remotemedia.nodes import AddNode
-        with Pipeline("p", [AddNode(addend=1)]).open(use_rust=False) as run:
+        with Pipeline("p", [AddNode(addend=1)]).open(use_rust=ENGINE) as run:
             run.push(1)
             assert run.pull(timeout=1).value == 2
         heavy = {"asyncio", "inspect", "logging", "multiprocessing", "numpy", "concurrent.futures"}
         assert not heavy & set(sys.modules), heavy & set(sys.modules)
-    """
+    """.replace("ENGINE", str(engine.rust))
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

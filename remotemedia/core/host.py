@@ -353,8 +353,11 @@ class Host:
         """The run's error, with the exception that was its reason: the same object if that is a
         NodeError that has got no place yet, else an error that was raised from it."""
         for lane in self.lanes.values():
-            if lane.planned.id != error.node or error.code in ("RM_E_TIMEOUT", "RM_E_CANCELLED"):
+            if lane.planned.id != error.node:
                 continue
+            error.node_type = lane.planned.node_type
+            if error.code in ("RM_E_TIMEOUT", "RM_E_CANCELLED"):
+                break
             cause = lane.raised.get(-1 if error.item is None else error.item)
             if cause is None or error.message != told_of(cause):
                 break

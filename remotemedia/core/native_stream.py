@@ -554,32 +554,6 @@ class NativeStream:
         found["words"] = "; ".join(words + words_for(found)) or "nothing waits"
         return found
 
-    # --- for a node -------------------------------------------------------------------------------
-
-    def process(self, value: Any) -> list[Any]:
-        """Everything that comes of an item, with a window of 1."""
-        self.try_push(value)
-        values: list[Any] = []
-        through = False
-        while True:
-            outputs = self.try_pull(FETCH)
-            values.extend(output.value for output in outputs)
-            if self._over or (through and not outputs):
-                return values
-            # Room is there once the item is through and its outputs are pulled.
-            wanted = WANTS["room"] | WANTS["output"]
-            through = self._ask(wanted, _SLICE_US)[0] != AGAIN
-
-    def flush(self) -> list[Any]:
-        """Everything that comes at the end of input."""
-        self.end()
-        values: list[Any] = []
-        while not self.ended:
-            values.extend(output.value for output in self.try_pull(FETCH))
-            if not self.ended:
-                self.work("output", None)
-        return values
-
     # --- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,6 @@ from weakref import ref
 
 from remotemedia import native
 from remotemedia.core import manifest as reader
-from remotemedia.core.embedded import Embedded
 from remotemedia.core.engine import Batch, Feed, Run, described, drive, waited
 from remotemedia.core.host import HostNode
 from remotemedia.core.node import (
@@ -37,18 +37,14 @@ from remotemedia.inputs import normalise_input, normalise_timeout
 from remotemedia.result import Result
 
 if TYPE_CHECKING:
-    from types import CoroutineType
+    from types import CoroutineType, FrameType
 
     from remotemedia.core.hosted import HostedBatch, HostedStream
 
     Hosted = TypeVar("Hosted", bound=HostedStream)
     _Work = CoroutineType[None, None, Result]
 
-__all__ = ["EngineWarning", "Pipeline"]
-
-
-class EngineWarning(UserWarning):
-    """A pipeline runs in the Python engine because it has a node that is written in Python."""
+__all__ = ["Pipeline"]
 
 
 #: Types of parameters that cannot be changed in place.
@@ -105,7 +101,6 @@ class Pipeline:
         self._ready: Optional[_Ready] = None
         #: What runs it natively, for as long as nothing was changed since this mark.
         self._quick: tuple[object, Any] = None, None
-        self._told = False
         for node in nodes or ():
             self.add_node(node)
 
@@ -361,18 +356,18 @@ class Pipeline:
             input_data: an iterable of items, which go to every source node (one that nothing is
                 connected to), or a dict from the ids of source nodes to iterables. None is no
                 items.
-            use_rust: whether to run in the native library. Without the library, and with nodes of
-                your own, the pipeline runs in the Python engine, with the same results, and a
-                warning says so: once in a process that the library is missing, once per pipeline
-                that it has a node in Python. False is the Python engine, without a warning.
+            use_rust: whether to run in the native library, which asks nodes of your own for what
+                they have to do. Without the library the pipeline runs in the Python engine, with
+                the same results, and a warning says so once in a process. False is the Python
+                engine, without a warning.
             timeout: the time for all of it, in seconds.
 
         Returns:
             The outputs of all sinks (nodes that lead nowhere), in the order of the nodes.
 
         Raises:
-            ManifestError: the nodes and connections make no pipeline, or nodes of your own, or
-                ``use_rust=False``, meet nodes that exist only in the native library.
+            ManifestError: the nodes and connections make no pipeline, or ``use_rust=False`` meets
+                nodes that exist only in the native library.
             MarshalError: an item is not a value that can cross to the native library, or the
                 input is not a list of items.
             NodeError: a node failed; says which node, which item and why.
@@ -588,17 +583,22 @@ class _Ready:
     def prepared(self) -> native.Prepared:
         """For the native library."""
         if self._prepared is None:
-            types = tuple({short_name(node.node_type): None for node in self.users})
             document = dict(self._document)
-            if types:
+            types: dict[str, None] = {}
+            if self.users:
                 # What is wrong is found in the whole of it.
                 self.plan()
-                # The time of a node that is written in Python is taken where it works.
-                document["nodes"] = [
-                    entry if is_builtin(node) else {key: entry[key] for key in entry if key != "timeout"}
-                    for node, entry in zip(self.nodes, document["nodes"])
-                ]
-            self._prepared = native.Prepared(_text(document), types)
+                builtin = {short_name(node.node_type) for node in self.nodes if is_builtin(node)}
+                document["nodes"] = entries = []
+                for node, entry in zip(self.nodes, self._document["nodes"]):
+                    if not is_builtin(node):
+                        # Its time is taken where it works.
+                        entry = {key: entry[key] for key in entry if key != "timeout"}
+                        if short_name(node.node_type) in builtin:
+                            entry["node_type"] += " in Python"
+                        types[entry["node_type"]] = None
+                    entries.append(entry)
+            self._prepared = native.Prepared(_text(document), tuple(types))
         return self._prepared
 
     def hosted(self) -> list[HostNode]:
@@ -634,10 +634,7 @@ class _Ready:
         plan = self.plan()
         nodes = []
         for node, planned in zip(self.nodes, plan.nodes):
-            if is_builtin(node):
-                fresh: Node = type(node)(**planned.params)
-                node = fresh if has_python(node) else Embedded(fresh)
-            nodes.append(node)
+            nodes.append(type(node)(**planned.params) if is_builtin(node) else node)
         return Run(plan, nodes, feed, timeout, loop)
 
 
@@ -719,7 +716,7 @@ class _Turns:
 
     def work(self, run: Run) -> _Work:
         """A run of the Python engine, when it is its turn; as long as it has time."""
-        turn = self.enter(run.loop)
+        turn = _Turn(self._turns, run.loop)
         work: Any = self._in_turn(run, turn)
         turn.over = lambda: work.cr_frame is None
         if not isinstance(run.feed, Batch):
@@ -728,6 +725,8 @@ class _Turns:
         return work  # type: ignore[no-any-return]
 
     async def _in_turn(self, run: Run, turn: _Turn) -> Result:
+        # Not before it has begun: what never begins would never end.
+        self._turns[turn] = None
         pause = 0.0
         while not turn.has_come():
             if run.time_left() == 0:
@@ -768,8 +767,18 @@ def _tell_missing() -> None:
         warnings.warn(
             f"pipelines run in the Python engine, which is slower: {_why_missing()}",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=_outside(),
         )
+
+
+def _outside() -> int:
+    """The ``stacklevel`` with which the caller's warning points to the code that called this
+    package, whatever of it lies between."""
+    level = 1
+    frame: Optional[FrameType] = sys._getframe(1)
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == "remotemedia":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _why_missing() -> str:

@@ -49,6 +49,8 @@ class Backend(Protocol):
 
     #: ``"native"`` or ``"python"``.
     engine: str
+    #: What has ended the run before its end, once that is known.
+    _error: Optional[RemoteMediaError]
 
     def try_push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
         """Takes an item, and hands back its number; None if the window is full."""
@@ -203,6 +205,11 @@ class _Base:
         ``words``."""
         return self._backend.diagnose()
 
+    def _stalled(self, words: str) -> None:
+        """Says that nothing moves, once."""
+        logger().warning("a session has not moved for %g s: %s", self._stall, words)
+        self._stall = None
+
     def __del__(self) -> None:
         if hasattr(self, "_own") and not self._is_inherited():
             self._own.abandon()
@@ -241,10 +248,7 @@ class _Wait:
         self.checked = perf_counter()
         before, self.progress = self.progress, self.backend.progress
         if before == self.progress and self.session._stall is not None:
-            words = self.backend.diagnose()["words"]
-            logger().warning("a session has not moved for %g s: %s", self.stall, words)
-            # Once.
-            self.session._stall = None
+            self.session._stalled(self.backend.diagnose()["words"])
         self.stall = self.session._stall
 
 
