@@ -23,7 +23,8 @@ use std::time::Instant;
 /// Ownership: yours from rm_runtime_new; free it. Pipelines keep what they need of it, so free in
 /// any order. Threads: any, at the same time.
 ///
-/// Functions: rm_runtime_new, rm_runtime_query, rm_runtime_close, rm_runtime_free.
+/// Functions: rm_runtime_new, rm_runtime_add_node, rm_runtime_query, rm_runtime_close,
+/// rm_runtime_free.
 #[cfg_attr(all(), repr(C))]
 pub struct rm_runtime {
     head: Head,
