@@ -132,7 +132,7 @@
 #define RM_WANT_ROOM 1
 /* An output. */
 #define RM_WANT_OUTPUT 2
-/* A task of a node that the host implements. */
+/* A task of a node of rm_pipeline_new_hosted. */
 #define RM_WANT_TASK 4
 /* Nothing but the end of the run. */
 #define RM_WANT_END 8
@@ -736,11 +736,12 @@ rm_status rm_pipeline_new(struct rm_runtime *runtime,
                           struct rm_error **error);
 
 /*
- The same for a manifest that may also name node types which the host implements: a JSON array of
- their names in `types_json`. They take any parameters; one that has the name of a type of the
- library's takes its place. What their nodes have to do comes as tasks, see rm_call_exchange.
- Such a manifest is not remembered. A pipeline with such nodes is run with rm_run_open; to run it
- on a batch is RM_E_UNSUPPORTED.
+ The same for a manifest that may also name node types which the host implements without being
+ called (if it can be, rm_runtime_add_node is for it): a JSON array of their names in
+ `types_json`. They take any parameters; one that has the name of a type of the runtime's takes
+ its place. What their nodes have to do comes as tasks, RM_TASK_*, see rm_call_exchange. Such a
+ manifest is not remembered. A pipeline with such nodes is run with rm_run_open; to run it on a
+ batch is RM_E_UNSUPPORTED.
 
  Fails as rm_pipeline_new does, and with RM_E_JSON for `types_json` that is no array of texts.
  */
@@ -769,8 +770,8 @@ rm_status rm_pipeline_info(const struct rm_pipeline *pipeline,
  is without end. `result` is a JSON array: the outputs of all sinks, in the order in which the
  sinks stand in the manifest. `report` (may be NULL) is as for rm_run_report.
 
- Fails with RM_E_ARGUMENT for an input of another shape, RM_E_UNSUPPORTED if there are nodes that
- the host implements, RM_E_TIMEOUT, RM_E_CLOSED, or what the failing node gives, as a rule
+ Fails with RM_E_ARGUMENT for an input of another shape, RM_E_UNSUPPORTED if there are nodes of
+ rm_pipeline_new_hosted, RM_E_TIMEOUT, RM_E_CLOSED, or what the failing node gives, as a rule
  RM_E_NODE or RM_E_IO; the error names the node and the item.
  */
 rm_status rm_pipeline_run(const struct rm_pipeline *pipeline,
