@@ -879,6 +879,106 @@ static void every_run_has_states_of_its_own(void) {
     CHECK(type.destroys == 1);
 }
 
+/* Finishes what there is, now and then late or badly, until there is no task in what it takes. */
+static void *finish_tasks(void *unused) {
+    for (unsigned times = 1;; times++) {
+        struct work work = take();
+        if (!work.task) return unused;
+        if (times % 3 == 0) pause_ms(1);
+        rm_data *value = json("1");
+        rm_status status = rm_task_emit(work.task, value, NULL);
+        CHECK(status == RM_OK || status == RM_E_CANCELLED);
+        rm_data_free(value);
+        rm_task_finish(work.task, times % 5 ? RM_OK : RM_E_IO, NULL);
+    }
+}
+
+/* Runs that end in every possible way, at any moment, while others finish their tasks. */
+static void nothing_is_lost_whatever_ends_first(void) {
+    type type = {0};
+    rm_runtime *runtime = runtime_with("Mine", later(), &type);
+    rm_pipeline *pipeline =
+        only(runtime, ", \"parallelism\": 4, \"timeout\": 0.01, \"on_error\": \"skip\"");
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++)
+        threads[i] = begin(finish_tasks, NULL);
+    for (int i = 0; i < 150; i++) {
+        rm_run *run = NULL;
+        OK(rm_run_open(pipeline, 0, -1, &run, &error));
+        for (uint64_t item = 0; item < 8; item++)
+            push(run, "1", item);
+        if (i % 3 == 0) OK(rm_run_interrupt(run, &error));
+        if (i % 4 == 1) rm_run_cancel(run);
+        if (i % 4 == 2) {
+            rm_data *result = NULL;
+            OK(rm_run_end(run, &error));
+            OK(rm_run_wait(run, -1, &result, NULL, &error));
+            rm_data_free(result);
+        }
+        if (i % 7 == 0) pause_ms(1);
+        rm_run_free(run);
+    }
+    rm_pipeline_free(pipeline);
+    rm_runtime_free(runtime);
+    until(&type.destroys, 1); /* so every task is finished */
+    CHECK(type.cleanups == type.inits && type.inits > 0);
+    for (int i = 0; i < 3; i++)
+        put(NULL, 0, NULL);
+    for (int i = 0; i < 3; i++)
+        join(threads[i]);
+}
+
+/* Says on which thread it is called. */
+static void where(void *state, const rm_data *input, rm_task *task) {
+    (void)input;
+    *(pthread_t *)state = pthread_self();
+    rm_task_finish(task, RM_OK, NULL);
+}
+
+static void callbacks_come_on_the_threads_that_the_flags_say(void) {
+    const uint32_t flags[] = {0, RM_NODE_HEAVY, RM_NODE_WAITS};
+    for (size_t i = 0; i < 3; i++) {
+        pthread_t thread = pthread_self();
+        rm_node_vtable vtable = only_process;
+        vtable.process = where;
+        vtable.flags = flags[i];
+        rm_runtime *runtime = runtime_with("Mine", vtable, &thread);
+        rm_data *info = NULL;
+        rm_run *run = NULL;
+        rm_pipeline *pipeline = only(runtime, "");
+        OK(rm_pipeline_info(pipeline, &info, &error));
+        CHECK(says(info, flags[i] == RM_NODE_HEAVY ? "\"heavy\":true" : "\"heavy\":false"));
+        OK(rm_run_open(pipeline, 0, -1, &run, &error));
+        push(run, "1", 0);
+        OK(rm_run_end(run, &error));
+        has_ended(run);
+        CHECK(!pthread_equal(thread, pthread_self()) == (flags[i] != 0));
+        rm_run_free(run);
+        rm_pipeline_free(pipeline);
+        rm_runtime_free(runtime);
+    }
+}
+
+static void joins_and_queues_are_the_manifests(void) {
+    for (uint32_t flags = 0; flags <= RM_NODE_WAITS; flags++) {
+        int calls = 0;
+        rm_node_vtable vtable = only_process;
+        vtable.flags = flags;
+        rm_runtime *runtime = runtime_with("Mine", vtable, &calls);
+        rm_pipeline *pipeline =
+            pipeline_of(runtime,
+                        "{\"id\": \"a\", \"node_type\": \"Mine\"},"
+                        "{\"id\": \"b\", \"node_type\": \"Add\", \"params\": {\"addend\": 1}},"
+                        "{\"id\": \"c\", \"node_type\": \"Mine\", \"join\": \"zip\"}",
+                        "{\"from\": \"a\", \"to\": \"c\"},"
+                        "{\"from\": \"b\", \"to\": \"c\", \"queue\": {\"items\": 1}}");
+        runs(pipeline, "[1, 2, 3]", "[[1,2],[2,3],[3,4]]");
+        CHECK(calls == 6);
+        rm_pipeline_free(pipeline);
+        rm_runtime_free(runtime);
+    }
+}
+
 static void null_is_no_task(void) {
     rm_data *value = json("1");
     FAILS(RM_E_ARGUMENT, rm_task_emit(NULL, value, &error));
@@ -932,6 +1032,9 @@ int main(void) {
     RUN(callbacks_may_call_the_library);
     RUN(memory_of_a_node_is_used_where_it_is);
     RUN(every_run_has_states_of_its_own);
+    RUN(nothing_is_lost_whatever_ends_first);
+    RUN(callbacks_come_on_the_threads_that_the_flags_say);
+    RUN(joins_and_queues_are_the_manifests);
     RUN(null_is_no_task);
     RUN(a_host_makes_errors_of_its_own);
     return 0;

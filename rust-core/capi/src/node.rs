@@ -423,7 +423,7 @@ impl Node for Hosted {
     }
 
     fn cleanup(&mut self) -> Result<()> {
-        (self.state, self.last) = (None, None);
+        self.state = None;
         Ok(())
     }
 }
@@ -456,7 +456,7 @@ impl AsyncNode for Hosted {
     }
 
     fn cleanup(&mut self) -> Result<()> {
-        (self.state, self.last) = (None, None);
+        self.state = None;
         Ok(())
     }
 }
