@@ -118,7 +118,7 @@ int main() {
         rm_task_finish(task, status, nullptr);
     };
     const std::string manifest =
-        "{\\"version\\": \\"v1\\", \\"nodes\\": [{\\"id\\": \\"n\\", \\"node_type\\": \\"Twice\\"}]}";
+        R"({"version": "v1", "nodes": [{"id": "n", "node_type": "Twice"}]})";
     rm_data *result = nullptr;
     rm_view view = rm_view();
     view.struct_size = sizeof view;
