@@ -203,7 +203,7 @@ impl rm_task {
     fn give_up(&self) {
         let mut progress = self.progress();
         self.given_up.store(true, Ordering::Relaxed);
-        // What the host has made may have a release of its own.
+        // As in finish, without the lock.
         let unwanted = (progress.done.take(), std::mem::take(&mut progress.values));
         drop(progress);
         drop(unwanted);
@@ -238,10 +238,10 @@ impl rm_task {
         if std::mem::replace(&mut progress.finished, true) {
             return false;
         }
-        let values = std::mem::take(&mut progress.values);
+        let mut values = std::mem::take(&mut progress.values);
         let made = || Arc::new(State { pointer, kind: self.kind.clone() });
         let state = (self.init && result.is_ok()).then(made);
-        let done = result.map(|()| Done { values, state });
+        let done = result.map(|()| Done { values: std::mem::take(&mut values), state });
         let (node, given) = (progress.node.take(), progress.given.take());
         let unwanted = match self.given_up.load(Ordering::Relaxed) {
             true => Some((done, node)),
@@ -255,7 +255,8 @@ impl rm_task {
         };
         let waker = progress.waker.take();
         drop(progress);
-        drop((given, unwanted));
+        // What the host has made may have a release of its own.
+        drop((given, values, unwanted));
         if let Some(waker) = waker {
             waker.wake();
         }
