@@ -15,7 +15,8 @@
  *    rm_error ** comes last and may be NULL; only a negative status fills it.
  *  3 What you receive through an out-parameter or an event is yours to free, once. Every _free
  *    takes NULL and does nothing then.
- *  4 What you pass in is borrowed; the library retains what it keeps. Only _free takes it away.
+ *  4 What you pass in is borrowed; the library retains what it keeps. Only _free takes it away, and
+ *    rm_task_finish a task. What a callback is given is borrowed by you, until its task is finished.
  *  5 A const pointer handed out lives as long as the object it came from. Objects keep alive what
  *    they need: free in any order.
  *  6 Text in is UTF-8 with a length in bytes and needs no NUL; NULL with length 0 is empty text.
@@ -23,7 +24,8 @@
  *  7 `release` runs exactly once, on any thread, after the last reader is done; if rm_data_new
  *    fails it never runs.
  *  8 Callbacks may come from any thread, several at once. They return, and never throw or longjmp.
- *    A queue takes their place for hosts that must not be called from foreign threads.
+ *    For hosts that must not be called from foreign threads a queue takes the place of the log's,
+ *    and rm_call_exchange that of a node's.
  *  9 A process may just exit: nothing is torn down then. The library is never unloaded.
  * 10 After a fork the child gets RM_E_FORKED from objects that were made before, may free them,
  *    and may make new ones. Only rm_run_report works on an old one.
@@ -130,7 +132,7 @@
 #define RM_WANT_ROOM 1
 /* An output. */
 #define RM_WANT_OUTPUT 2
-/* A task of a node that the host implements. */
+/* A task of a node of rm_pipeline_new_hosted. */
 #define RM_WANT_TASK 4
 /* Nothing but the end of the run. */
 #define RM_WANT_END 8
@@ -148,6 +150,20 @@
 #define RM_TASK_SET 4
 /* To release what it holds. The last one. */
 #define RM_TASK_CLEANUP 5
+/*
+ Flag of a node type: one value may take it more than about 100 microseconds, so it works on the
+ library's threads where there is something to run beside.
+ */
+#define RM_NODE_HEAVY 1
+/* Flag of a node type: its tasks may be finished after the callback has returned. */
+#define RM_NODE_WAITS 2
+
+/*
+ Flag of a node type: its nodes remember nothing from one value to the next and give nothing at
+ the end of input. So a manifest may give them "parallelism", with which several states share the
+ work.
+ */
+#define RM_NODE_STATELESS 4
 
 /*
  Type of an event: a message for the log. `data` is JSON:
@@ -187,10 +203,11 @@ typedef struct rm_data rm_data;
 /*
  What went wrong, where, and what to do about it.
 
- Ownership: comes through the last parameter of a failed call and is yours; free it. Immutable:
- any thread may read it.
+ Ownership: comes through the last parameter of a failed call, or from rm_error_new, and is yours;
+ free it.
+ Immutable: any thread may read it.
 
- Functions: rm_error_code, rm_error_json, rm_error_free.
+ Functions: rm_error_new, rm_error_code, rm_error_json, rm_error_free.
  */
 typedef struct rm_error rm_error;
 
@@ -242,9 +259,23 @@ typedef struct rm_run rm_run;
  Ownership: yours from rm_runtime_new; free it. Pipelines keep what they need of it, so free in
  any order. Threads: any, at the same time.
 
- Functions: rm_runtime_new, rm_runtime_query, rm_runtime_close, rm_runtime_free.
+ Functions: rm_runtime_new, rm_runtime_add_node, rm_runtime_query, rm_runtime_close,
+ rm_runtime_free.
  */
 typedef struct rm_runtime rm_runtime;
+
+/*
+ One call of a node of the host's: init, process or flush. It is the host's until it is finished,
+ which is to happen exactly once, on any thread.
+
+ Ownership: comes with the callback; rm_task_finish takes it away, and nothing else does. It
+ keeps the node's state and type. Of a task that is never finished the run's and the node's
+ timeout, rm_run_cancel and rm_run_free do their work all the same, but its node never comes to
+ cleanup, nor the type to destroy. Threads: any, at the same time, until it is finished.
+
+ Functions: rm_task_emit, rm_task_cancelled, rm_task_finish.
+ */
+typedef struct rm_task rm_task;
 
 /*
  What every call that can fail returns: 0 for success, above 0 for flow control, below 0 for
@@ -458,6 +489,66 @@ typedef struct rm_output {
 } rm_output;
 
 /*
+ How a host implements a type of nodes. Fields are only ever added at the end. Set `struct_size`
+ to sizeof(rm_node_vtable), and what you do not use to 0 or NULL; only `process` is needed. The
+ struct is copied.
+
+ Each node of a run has a state of its own: a pointer that init sets. Its callbacks come in the
+ order init, process for each value, flush, cleanup; never two at once, and none before the task
+ of the one before it is finished, even if nobody waits for that any more. If init fails, nothing
+ else is called. If it succeeds, there is one cleanup, whatever else happens: after the last task
+ of this state is finished, on the thread that does this or that ends the run. Different states
+ are called from several threads at once.
+
+ Which thread calls (rule 8): without a flag the one that pushes, pulls or waits for the run, or
+ one of the library's; with RM_NODE_HEAVY one of the library's, unless the node has nothing to run
+ beside in a batch; with RM_NODE_WAITS always one of the library's, which has other things to do,
+ so the callback is to return at once. destroy comes on the thread that is the last to let go of the
+ type: one that gives back a run, a pipeline, a runtime or a task, or, a moment after a run was
+ given back, one of the library's.
+
+ A callback may call any function of the library, but must not wait for its own run, push to it
+ with a time to wait, free it, or close its runtime; nor wait for another run that has nodes which
+ are heavy or wait, since it may be on the thread that they need.
+ */
+typedef struct rm_node_vtable {
+  /* sizeof(rm_node_vtable) of the side that made the struct. */
+  uint32_t struct_size;
+  /* RM_NODE_HEAVY, RM_NODE_WAITS and RM_NODE_STATELESS, or 0. */
+  uint32_t flags;
+  /*
+   The JSON Schema of the parameters, for example `{"type": "object", "properties": {"least":
+   {"type": "number", "default": 0}}}`; NULL: any. Manifests are checked with it, and init gets
+   the defaults of what they leave out. Known are the words that the schemas of the library's
+   own types use.
+   */
+  const char *params_schema;
+  /* Its length in bytes. */
+  size_t params_schema_len;
+  /*
+   Acquires what a node needs. `params` is a JSON object. `state`, at first `user_data`, may be
+   set until the task is finished; it is what the callbacks below get. NULL: nothing to do.
+   */
+  void (*init)(void *user_data, const struct rm_data *params, void **state, struct rm_task *task);
+  /* Takes a value and emits any number of values. */
+  void (*process)(void *state, const struct rm_data *input, struct rm_task *task);
+  /* At the end of input: emits what the node still holds. */
+  void (*flush)(void *state, struct rm_task *task);
+  /*
+   What was in flight was discarded (rm_run_interrupt): forgets what it holds of it. Comes before
+   the next value.
+   */
+  void (*interrupt)(void *state);
+  /* Releases what the node holds. */
+  void (*cleanup)(void *state);
+  /*
+   The type is not needed any more, by anybody: the last callback. Exactly once; never if
+   rm_runtime_add_node failed, nor for a type of the default runtime.
+   */
+  void (*destroy)(void *user_data);
+} rm_node_vtable;
+
+/*
  One event. Fields are only ever added at the end; types that you do not know are to be ignored,
  and freed.
  */
@@ -493,6 +584,18 @@ uint32_t rm_abi_version(void);
  (architecture and system), `profile`. Static; ends in a NUL.
  */
 const char *rm_build_info(void);
+
+/*
+ Makes an error of your own, for rm_task_finish: one sentence on what went wrong, and another on
+ what to do about it (`hint`; NULL with length 0 for none). The library adds which node and which
+ item. Never NULL: a code that is not one of RM_E_* becomes RM_E_NODE, and what is not UTF-8
+ is replaced.
+ */
+struct rm_error *rm_error_new(rm_status code,
+                              const char *message,
+                              size_t message_len,
+                              const char *hint,
+                              size_t hint_len);
 
 /* The status that the failed call returned; RM_E_ARGUMENT for NULL. */
 rm_status rm_error_code(const struct rm_error *error);
@@ -539,7 +642,7 @@ rm_status rm_data_new(const struct rm_view *view,
 rm_status rm_data_view(const struct rm_data *data, struct rm_view *out, struct rm_error **error);
 
 /* Another reference to the same value; NULL for NULL. */
-struct rm_data *rm_data_retain(struct rm_data *data);
+struct rm_data *rm_data_retain(const struct rm_data *data);
 
 /* Gives a reference back. */
 void rm_data_free(struct rm_data *data);
@@ -602,14 +705,14 @@ rm_status rm_runtime_query(struct rm_runtime *runtime,
                            struct rm_error **error);
 
 /*
- Ends a runtime: pipelines of it cannot be made or run any more (RM_E_CLOSED), and runs that are
- going on are cancelled. Waits for them up to `timeout_ms`; RM_AGAIN if some are left then. A run
- that nobody is waiting for is left: it is over once it is waited for, pulled from or freed. Closing again is
- fine; the default runtime (NULL) is RM_E_ARGUMENT. Do not call it from a callback.
+ Ends a runtime: pipelines of it cannot be made or run any more, nor node types added
+ (RM_E_CLOSED), and runs that are going on are cancelled. Waits for them up to `timeout_ms`;
+ RM_AGAIN if some are left then. A run that nobody is waiting for is left: it is over once it is
+ waited for, pulled from or freed. Nor is an rm_task waited for: its node is cleaned up when it is
+ finished. Closing again is fine; the default runtime (NULL) is RM_E_ARGUMENT. Do not call it from a
+ callback.
  */
-rm_status rm_runtime_close(struct rm_runtime *runtime,
-                           int64_t timeout_ms,
-                           struct rm_error **error);
+rm_status rm_runtime_close(struct rm_runtime *runtime, int64_t timeout_ms, struct rm_error **error);
 
 /* Gives a runtime back. Without rm_runtime_close its pipelines and runs go on. */
 void rm_runtime_free(struct rm_runtime *runtime);
@@ -633,11 +736,13 @@ rm_status rm_pipeline_new(struct rm_runtime *runtime,
                           struct rm_error **error);
 
 /*
- The same for a manifest that may also name node types which the host implements: a JSON array of
- their names in `types_json`. They take any parameters; one that has the name of a type of the
- library's takes its place. What their nodes have to do comes as tasks, see rm_call_exchange.
- Such a manifest is not remembered. A pipeline with such nodes is run with rm_run_open; to run it
- on a batch is RM_E_UNSUPPORTED.
+ The same for a manifest that may also name node types which the host implements without being
+ called (if it can be, rm_runtime_add_node is for it): a JSON array of their names in
+ `types_json`. They take any parameters; one that has the name of a type of the runtime's takes
+ its place. What their nodes have to do comes as tasks, RM_TASK_*, see rm_call_exchange. Such a
+ manifest is not remembered. A pipeline with such nodes is run with rm_run_open, or on a whole
+ input with rm_run_start; what would wait for its end without a limit (rm_pipeline_run,
+ rm_call_run with a slice_us of -1) is RM_E_UNSUPPORTED.
 
  Fails as rm_pipeline_new does, and with RM_E_JSON for `types_json` that is no array of texts.
  */
@@ -666,8 +771,8 @@ rm_status rm_pipeline_info(const struct rm_pipeline *pipeline,
  is without end. `result` is a JSON array: the outputs of all sinks, in the order in which the
  sinks stand in the manifest. `report` (may be NULL) is as for rm_run_report.
 
- Fails with RM_E_ARGUMENT for an input of another shape, RM_E_UNSUPPORTED if there are nodes that
- the host implements, RM_E_TIMEOUT, RM_E_CLOSED, or what the failing node gives, as a rule
+ Fails with RM_E_ARGUMENT for an input of another shape, RM_E_UNSUPPORTED if there are nodes of
+ rm_pipeline_new_hosted, RM_E_TIMEOUT, RM_E_CLOSED, or what the failing node gives, as a rule
  RM_E_NODE or RM_E_IO; the error names the node and the item.
  */
 rm_status rm_pipeline_run(const struct rm_pipeline *pipeline,
@@ -892,6 +997,49 @@ int64_t rm_run_fd(struct rm_run *run);
  that cannot be read. The fields `error` and `held` are overwritten: clear them before.
  */
 rm_status rm_call_exchange(struct rm_call *call, const char *text, size_t len);
+
+/*
+ Registers a type of nodes that the host implements, under a name that manifests may then use in
+ this runtime (NULL: the default one) as they use the library's own: in batches and in runs that are
+ fed, with "on_error", "timeout", "join", "parallelism" and queues. `user_data` goes to init and
+ to destroy.
+
+ Fails with RM_E_ARGUMENT for a name that the library or an earlier call has given to a type, with
+ or without the ending "Node", for a struct whose size or flags are not known or that has no
+ process, and for a schema that is not one; RM_E_JSON; RM_E_UTF8; RM_E_CLOSED if the runtime is.
+ The default runtime of a forked child begins without the types of its parent.
+ */
+rm_status rm_runtime_add_node(struct rm_runtime *runtime,
+                              const char *node_type,
+                              size_t len,
+                              const struct rm_node_vtable *vtable,
+                              void *user_data,
+                              struct rm_error **error);
+
+/*
+ Gives a value from a task to the nodes behind this one, or to the result; any number of times.
+ It goes there when the task is finished with RM_OK, and is discarded otherwise. RM_E_CANCELLED
+ if nobody waits for the task any more; RM_E_LIMIT once these are more values than the limit of
+ the runtime allows, with which the task is to be finished; RM_E_ARGUMENT from init.
+ */
+rm_status rm_task_emit(struct rm_task *task, const struct rm_data *data, struct rm_error **error);
+
+/*
+ Whether a task is still wanted, to be asked every few milliseconds by who works for long: RM_OK
+ if it is. RM_E_CANCELLED or RM_E_TIMEOUT if it is not: the run was cancelled or freed, its time
+ or that for the value is over, or what is in flight was discarded. What the task gives is then
+ ignored, but it is still to be finished, for example with this status. Init without RM_NODE_WAITS
+ is not told.
+ */
+rm_status rm_task_cancelled(const struct rm_task *task);
+
+/*
+ Finishes a task and takes it away: do not use it after that. With RM_OK the node has done what
+ it was called for. With a negative status it has failed, with `error` (may be NULL; stays yours)
+ for the message and the hint. A positive status is a failure too, since a task is finished or not.
+ Never waits for anybody, but runs cleanup and destroy where this was what they waited for.
+ */
+void rm_task_finish(struct rm_task *task, rm_status status, const struct rm_error *error);
 
 /* Makes an empty queue. */
 rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);

@@ -90,6 +90,12 @@
 
 #define RM_TASK_CLEANUP 5
 
+#define RM_NODE_HEAVY 1
+
+#define RM_NODE_WAITS 2
+
+#define RM_NODE_STATELESS 4
+
 #define RM_EVENT_LOG 1
 
 #define RM_LOG_ERROR 1
@@ -113,6 +119,8 @@ typedef struct rm_queue rm_queue;
 typedef struct rm_run rm_run;
 
 typedef struct rm_runtime rm_runtime;
+
+typedef struct rm_task rm_task;
 
 typedef int32_t rm_status;
 
@@ -206,6 +214,19 @@ typedef struct rm_output {
   struct rm_data *data;
 } rm_output;
 
+typedef struct rm_node_vtable {
+  uint32_t struct_size;
+  uint32_t flags;
+  const char *params_schema;
+  size_t params_schema_len;
+  void (*init)(void *user_data, const struct rm_data *params, void **state, struct rm_task *task);
+  void (*process)(void *state, const struct rm_data *input, struct rm_task *task);
+  void (*flush)(void *state, struct rm_task *task);
+  void (*interrupt)(void *state);
+  void (*cleanup)(void *state);
+  void (*destroy)(void *user_data);
+} rm_node_vtable;
+
 typedef struct rm_event {
   uint32_t struct_size;
   uint32_t type;
@@ -223,6 +244,12 @@ uint32_t rm_abi_version(void);
 
 const char *rm_build_info(void);
 
+struct rm_error *rm_error_new(rm_status code,
+                              const char *message,
+                              size_t message_len,
+                              const char *hint,
+                              size_t hint_len);
+
 rm_status rm_error_code(const struct rm_error *error);
 
 const char *rm_error_json(const struct rm_error *error, size_t *len);
@@ -237,7 +264,7 @@ rm_status rm_data_new(const struct rm_view *view,
 
 rm_status rm_data_view(const struct rm_data *data, struct rm_view *out, struct rm_error **error);
 
-struct rm_data *rm_data_retain(struct rm_data *data);
+struct rm_data *rm_data_retain(const struct rm_data *data);
 
 void rm_data_free(struct rm_data *data);
 
@@ -363,6 +390,19 @@ rm_status rm_run_diagnose(struct rm_run *run, struct rm_data **out, struct rm_er
 int64_t rm_run_fd(struct rm_run *run);
 
 rm_status rm_call_exchange(struct rm_call *call, const char *text, size_t len);
+
+rm_status rm_runtime_add_node(struct rm_runtime *runtime,
+                              const char *node_type,
+                              size_t len,
+                              const struct rm_node_vtable *vtable,
+                              void *user_data,
+                              struct rm_error **error);
+
+rm_status rm_task_emit(struct rm_task *task, const struct rm_data *data, struct rm_error **error);
+
+rm_status rm_task_cancelled(const struct rm_task *task);
+
+void rm_task_finish(struct rm_task *task, rm_status status, const struct rm_error *error);
 
 rm_status rm_queue_new(struct rm_queue **out, struct rm_error **error);
 

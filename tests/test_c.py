@@ -120,7 +120,7 @@ def test_forks_without_a_sanitizer(build: Callable[..., Path]) -> None:
     keeps_its_promises("fork", run(build("tests/c/fork.c")))
 
 
-@pytest.mark.parametrize("name", ["call", "data", "dlpack", "run", "session"])
+@pytest.mark.parametrize("name", ["call", "data", "dlpack", "node", "run", "session"])
 def test_promises_under_valgrind(name: str, build: Callable[..., Path]) -> None:
     """The third witness: it also sees reads of uninitialised memory, in Rust as well."""
     valgrind = shutil.which("valgrind")
@@ -209,6 +209,26 @@ def test_speech_example(build: Callable[..., Path]) -> None:
     done = run(program, "examples/speech/speech.json", "not-there.wav", cwd=ROOT)
     assert (done.returncode, done.stdout) == (1, "")
     assert "RM_E_IO" in done.stderr
+
+    done = run(program, "README.md", "not-there.wav", cwd=ROOT)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "RM_E_JSON" in done.stderr
+
+
+def test_gain_example(build: Callable[..., Path]) -> None:
+    recording = ROOT / "examples/data/austen-0880.wav"
+    program = build("examples/c/gain.c", *SANITIZE, "-lm")
+    peaks = []
+    for gain in ["0", "-6.5"]:
+        done = run(program, gain, recording)
+        assert (done.returncode, done.stderr) == (0, "")
+        [level] = json.loads(done.stdout)
+        peaks.append(level["peak_db"])
+    assert peaks[0] - peaks[1] == pytest.approx(6.5, abs=1e-4)
+
+    refused = run(program, "50", recording)
+    assert refused.returncode == 1
+    assert "/nodes/1/params/db" in refused.stderr and "from -100 to 40" in refused.stderr
 
 
 def test_a_program_against_the_installed_library(

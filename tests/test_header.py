@@ -102,6 +102,41 @@ def test_a_program_in_cpp_links(library: str, tool: Tool, tmp_path: Path) -> Non
     output(tmp_path / "program")
 
 
+def test_a_node_in_cpp(library: str, tool: Tool, tmp_path: Path) -> None:
+    """A lambda that catches nothing is a callback as good as any other."""
+    source, folder = tmp_path / "node.cpp", Path(library).parent
+    source.write_text(
+        """#include <remotemedia.h>
+#include <cstdio>
+#include <string>
+int main() {
+    rm_node_vtable vtable = rm_node_vtable();
+    vtable.struct_size = sizeof vtable;
+    vtable.process = [](void *, const rm_data *input, rm_task *task) {
+        rm_status status = rm_task_emit(task, input, nullptr);
+        if (status == RM_OK) status = rm_task_emit(task, input, nullptr);
+        rm_task_finish(task, status, nullptr);
+    };
+    const std::string manifest =
+        R"({"version": "v1", "nodes": [{"id": "n", "node_type": "Twice"}]})";
+    rm_data *result = nullptr;
+    rm_view view = rm_view();
+    view.struct_size = sizeof view;
+    if (rm_runtime_add_node(nullptr, "Twice", 5, &vtable, nullptr, nullptr) != RM_OK ||
+        rm_run_manifest(manifest.data(), manifest.size(), "[1, 2]", 6, &result, nullptr) != RM_OK ||
+        rm_data_view(result, &view, nullptr) != RM_OK)
+        return 1;
+    std::puts(view.json);
+    rm_data_free(result);
+}
+"""
+    )
+    strict = ["-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    link = [f"-L{folder}", f"-l:{Path(library).name}", f"-Wl,-rpath,{folder}"]
+    output(tool("g++"), *strict, f"-I{HEADER.parent}", source, "-o", tmp_path / "node", *link)
+    assert output(tmp_path / "node") == "[1,1,2,2]\n"
+
+
 def test_the_library_exports_the_header_and_nothing_else(library: str, tool: Tool) -> None:
     symbols = output(tool("nm"), "-D", "--defined-only", "--format=posix", library)
     exported = {line.split()[0] for line in symbols.splitlines()}
@@ -193,7 +228,9 @@ def test_a_tensor_of_dlpack_is_laid_out_as_the_standard_has_it(tool: Tool, tmp_p
     assert layouts[0] == layouts[1]
 
 
-@pytest.mark.parametrize("struct", ["rm_view", "rm_call", "rm_event", "rm_output"])
+@pytest.mark.parametrize(
+    "struct", ["rm_view", "rm_call", "rm_event", "rm_output", "rm_node_vtable"]
+)
 def test_structs_are_laid_out_alike_in_c_and_cffi(struct: str, tool: Tool, tmp_path: Path) -> None:
     ffi = cffi.FFI()
     ffi.cdef(CFFI)
@@ -210,7 +247,7 @@ def test_structs_are_laid_out_alike_in_c_and_cffi(struct: str, tool: Tool, tmp_p
     assert int(size) == ffi.sizeof(struct)
     # Fields are only ever added at the end, so the first version stays as it was.
     assert layout[0] == ("struct_size", 0)
-    sizes = {"rm_view": 96, "rm_call": 144, "rm_event": 16, "rm_output": 24}
+    sizes = {"rm_view": 96, "rm_call": 144, "rm_event": 16, "rm_output": 24, "rm_node_vtable": 72}
     assert sizes[struct] <= int(size)
 
 
@@ -264,3 +301,5 @@ def test_the_codes_have_their_numbers_for_ever() -> None:
     tasks = dict(re.findall(r"^#define RM_TASK_(\w+) (\d+)$", CODE, re.MULTILINE))
     kinds = ["INITIALIZE", "PROCESS", "FLUSH", "INTERRUPT", "SET", "CLEANUP"]
     assert tasks == {kind: str(number) for number, kind in enumerate(kinds)}
+    flags = dict(re.findall(r"^#define RM_NODE_(\w+) (\d+)$", CODE, re.MULTILINE))
+    assert flags == {"HEAVY": "1", "WAITS": "2", "STATELESS": "4"}

@@ -472,7 +472,7 @@ def test_by_pts() -> None:
 
 @pytest.mark.python_engine
 def test_a_limit_for_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    from remotemedia.core import engine as python_engine as python_engine
+    from remotemedia.core import engine as python_engine
 
     monkeypatch.setattr(python_engine, "MAX_VALUES", 5)
     with pytest.raises(NodeError, match="more than 5 values wait for their partners") as caught:

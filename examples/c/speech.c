@@ -10,9 +10,9 @@
 #include <string.h>
 
 /* Ends the program if a call has failed; the error says what, where and what to do about it. */
-static void check(rm_status status, rm_error *error) {
+static void check(rm_status status, rm_error **error) {
     if (status < 0) {
-        fprintf(stderr, "%s\n", rm_error_json(error, NULL));
+        fprintf(stderr, "%s\n", rm_error_json(*error, NULL));
         exit(1);
     }
 }
@@ -20,7 +20,7 @@ static void check(rm_status status, rm_error *error) {
 static rm_data *make(rm_view view) {
     rm_data *data = NULL;
     rm_error *error = NULL;
-    check(rm_data_new(&view, NULL, NULL, &data, &error), error);
+    check(rm_data_new(&view, NULL, NULL, &data, &error), &error);
     return data;
 }
 
@@ -63,8 +63,8 @@ static int items_done(rm_run *run) {
     rm_data *report = NULL;
     rm_error *error = NULL;
     rm_view view = {.struct_size = sizeof view};
-    check(rm_run_report(run, &report, &error), error);
-    check(rm_data_view(report, &view, &error), error);
+    check(rm_run_report(run, &report, &error), &error);
+    check(rm_data_view(report, &view, &error), &error);
     int done = atoi(strstr(view.json, "\"items_done\":") + strlen("\"items_done\":"));
     rm_data_free(report);
     return done;
@@ -86,19 +86,19 @@ int main(int count, char **arguments) {
     rm_pipeline *pipeline = NULL;
     rm_run *run = NULL;
     rm_error *error = NULL;
-    check(rm_pipeline_new(NULL, manifest, len, &pipeline, &error), error);
-    check(rm_run_start(pipeline, input, -1, &run, &error), error);
+    check(rm_pipeline_new(NULL, manifest, len, &pipeline, &error), &error);
+    check(rm_run_start(pipeline, input, -1, &run, &error), &error);
 
     /* This thread does the work, a tenth of a second at a time. */
     rm_data *result = NULL;
     rm_status status;
     while ((status = rm_run_wait(run, 100, &result, NULL, &error)) == RM_AGAIN)
         fprintf(stderr, "\r%3d%%", 100 * items_done(run) / items);
-    check(status, error);
+    check(status, &error);
     fprintf(stderr, "\r100%%\n");
 
     rm_view view = {.struct_size = sizeof view};
-    check(rm_data_view(result, &view, &error), error);
+    check(rm_data_view(result, &view, &error), &error);
     printf("%s\n", view.json);
 
     rm_data_free(result);

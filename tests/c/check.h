@@ -92,6 +92,48 @@ static inline rm_pipeline *one_node(rm_runtime *runtime, const char *type, const
     return pipeline;
 }
 
+/* Runs that are fed: an item in, as JSON, and an output out. */
+static inline rm_status try_push(rm_run *run, const char *item, const char *node,
+                                 int64_t timeout_ms, uint64_t *number, rm_error **failure) {
+    rm_view view = {.struct_size = sizeof view, .kind = RM_JSON, .json = item};
+    view.json_len = strlen(item);
+    rm_data *data = NULL;
+    CHECK(rm_data_new(&view, NULL, NULL, &data, NULL) == RM_OK);
+    size_t len = node ? strlen(node) : 0;
+    rm_status status = rm_run_push(run, data, node, len, timeout_ms, number, failure);
+    rm_data_free(data);
+    return status;
+}
+
+static inline void push(rm_run *run, const char *item, uint64_t wanted) {
+    uint64_t number = 99;
+    OK(try_push(run, item, NULL, -1, &number, &error));
+    CHECK(number == wanted);
+}
+
+static inline rm_status pull(rm_run *run, int64_t timeout_ms, rm_output *output) {
+    uint32_t count = 99;
+    memset(output, 'x', sizeof *output);
+    output->struct_size = sizeof *output;
+    rm_status status = rm_run_pull(run, timeout_ms, output, 1, &count, &error);
+    CHECK(count == (status == RM_OK));
+    return status;
+}
+
+/* The next output is this. */
+static inline void pulls(rm_run *run, uint32_t node, int64_t item, const char *text) {
+    rm_output output;
+    OK(pull(run, -1, &output));
+    CHECK(output.struct_size == sizeof output && output.node == node && output.item == item);
+    CHECK(gives(output.data, text));
+}
+
+static inline void has_ended(rm_run *run) {
+    rm_output output;
+    for (int times = 0; times < 2; times++)
+        CHECK(pull(run, -1, &output) == RM_END && error == NULL);
+}
+
 static inline double seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

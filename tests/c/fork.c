@@ -25,7 +25,20 @@ struct inherited {
     rm_run *run;
     rm_queue *queue;
     rm_error *failure;
+    rm_run *fed;
+    rm_task *task;
 };
+
+/* A node that leaves its task to others. */
+static rm_task *left;
+
+static void leave(void *state, const rm_data *input, rm_task *task) {
+    (void)state, (void)input;
+    __atomic_store_n(&left, task, __ATOMIC_SEQ_CST);
+}
+
+static const rm_node_vtable leaves = {
+    .struct_size = sizeof leaves, .flags = RM_NODE_WAITS, .process = leave};
 
 static struct inherited objects(void) {
     struct inherited all = {0};
@@ -35,6 +48,13 @@ static struct inherited objects(void) {
     OK(rm_run_start(all.pipeline, all.input, -1, &all.run, &error));
     OK(rm_queue_new(&all.queue, &error));
     CHECK(rm_queue_new(NULL, &all.failure) == RM_E_ARGUMENT);
+    OK(rm_runtime_add_node(all.runtime, TEXT("Leaves"), &leaves, NULL, &error));
+    rm_pipeline *pipeline = one_node(all.runtime, "Leaves", "{}");
+    OK(rm_run_open(pipeline, 0, -1, &all.fed, &error));
+    rm_pipeline_free(pipeline);
+    push(all.fed, "1", 0);
+    while (!(all.task = __atomic_exchange_n(&left, NULL, __ATOMIC_SEQ_CST)))
+        pause_ms(1);
     return all;
 }
 
@@ -45,6 +65,8 @@ static void give_back(struct inherited *all) {
     rm_runtime_free(all->runtime);
     rm_pipeline_free(all->pipeline);
     rm_run_free(all->run);
+    rm_task_finish(all->task, RM_OK, NULL);
+    rm_run_free(all->fed);
 }
 
 static void run_something(void *unused) {
@@ -90,6 +112,10 @@ static void use_and_free(void *argument) {
     CHECK(rm_error_code(all->failure) == RM_E_FORKED);
     CHECK(rm_data_retain(all->input) == NULL);
     CHECK(rm_queue_pending(all->queue) == NULL);
+    CHECK(rm_task_cancelled(all->task) == RM_E_FORKED);
+    FAILS(RM_E_FORKED, rm_task_emit(all->task, all->input, &error));
+    FAILS(RM_E_FORKED, rm_runtime_add_node(all->runtime, TEXT("B"), &leaves, NULL, &error));
+    OK(rm_runtime_add_node(NULL, TEXT("Leaves"), &leaves, NULL, &error)); /* one of its own */
     rm_run_cancel(all->run);
     rm_queue_log(all->queue, 1, TEXT("host"), TEXT("nowhere"));
     run_something(NULL);
@@ -98,6 +124,7 @@ static void use_and_free(void *argument) {
 }
 
 static void inherited_objects_are_refused_and_freed(void) {
+    OK(rm_runtime_add_node(NULL, TEXT("Leaves"), &leaves, NULL, &error));
     struct inherited all = objects();
     in_child(use_and_free, &all);
     rm_data *result = NULL; /* nothing of this reaches the parent */

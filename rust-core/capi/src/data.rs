@@ -259,7 +259,7 @@ pub extern "C" fn rm_data_view(
 
 /// Another reference to the same value; NULL for NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn rm_data_retain(data: *mut rm_data) -> *mut rm_data {
+pub extern "C" fn rm_data_retain(data: *const rm_data) -> *mut rm_data {
     // SAFETY: rule 4.
     unsafe { share(data) }.map_or(null_mut(), |data| Arc::into_raw(data).cast_mut())
 }

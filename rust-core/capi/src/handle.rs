@@ -1,5 +1,6 @@
 //! What every object that C holds begins with.
 
+use crate::abi::RM_E_CANCELLED;
 use remotemedia_runtime::{Code, Error, Result};
 use serde_json::{Map, Value as Json, json};
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
@@ -14,9 +15,11 @@ pub enum Kind {
     Pipeline,
     Run,
     Queue,
+    Task,
 }
 
-const NAMES: [&str; 6] = ["rm_error", "rm_data", "rm_runtime", "rm_pipeline", "rm_run", "rm_queue"];
+const NAMES: [&str; 7] =
+    ["rm_error", "rm_data", "rm_runtime", "rm_pipeline", "rm_run", "rm_queue", "rm_task"];
 static LIVE: [AtomicI64; NAMES.len()] = [const { AtomicI64::new(0) }; NAMES.len()];
 
 /// How many objects of each kind are alive: `{"rm_data": 0, ...}`.
@@ -158,7 +161,7 @@ pub unsafe fn release<T: Handle>(pointer: *mut T) {
 /// # Safety
 /// As [`release`].
 pub unsafe fn release_any(pointer: *mut Head) {
-    use crate::{data, error, pipeline, queue, run, runtime};
+    use crate::{data, error, node, pipeline, queue, run, runtime};
     if pointer.is_null() {
         return;
     }
@@ -171,6 +174,7 @@ pub unsafe fn release_any(pointer: *mut Head) {
             Kind::Pipeline => release(pointer.cast::<pipeline::rm_pipeline>()),
             Kind::Run => release(pointer.cast::<run::rm_run>()),
             Kind::Queue => release(pointer.cast::<queue::rm_queue>()),
+            Kind::Task => node::rm_task_finish(pointer.cast(), RM_E_CANCELLED, std::ptr::null()),
         }
     }
 }

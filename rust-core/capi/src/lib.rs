@@ -19,6 +19,7 @@ mod guard;
 mod handle;
 pub mod log;
 mod marshal;
+pub mod node;
 mod pipe;
 pub mod pipeline;
 pub mod queue;

@@ -93,11 +93,12 @@ pub extern "C" fn rm_pipeline_new(
     })
 }
 
-/// The same for a manifest that may also name node types which the host implements: a JSON array of
-/// their names in `types_json`. They take any parameters; one that has the name of a type of the
-/// library's takes its place. What their nodes have to do comes as tasks, see rm_call_exchange.
-/// Such a manifest is not remembered. A pipeline with such nodes is run with rm_run_open, or on a
-/// whole input with rm_run_start; what would wait for its end without a limit (rm_pipeline_run,
+/// The same for a manifest that may also name node types which the host implements without being
+/// called (if it can be, rm_runtime_add_node is for it): a JSON array of their names in
+/// `types_json`. They take any parameters; one that has the name of a type of the runtime's takes
+/// its place. What their nodes have to do comes as tasks, RM_TASK_*, see rm_call_exchange. Such a
+/// manifest is not remembered. A pipeline with such nodes is run with rm_run_open, or on a whole
+/// input with rm_run_start; what would wait for its end without a limit (rm_pipeline_run,
 /// rm_call_run with a slice_us of -1) is RM_E_UNSUPPORTED.
 ///
 /// Fails as rm_pipeline_new does, and with RM_E_JSON for `types_json` that is no array of texts.
@@ -153,8 +154,8 @@ pub extern "C" fn rm_pipeline_info(
 /// is without end. `result` is a JSON array: the outputs of all sinks, in the order in which the
 /// sinks stand in the manifest. `report` (may be NULL) is as for rm_run_report.
 ///
-/// Fails with RM_E_ARGUMENT for an input of another shape, RM_E_UNSUPPORTED if there are nodes that
-/// the host implements, RM_E_TIMEOUT, RM_E_CLOSED, or what the failing node gives, as a rule
+/// Fails with RM_E_ARGUMENT for an input of another shape, RM_E_UNSUPPORTED if there are nodes of
+/// rm_pipeline_new_hosted, RM_E_TIMEOUT, RM_E_CLOSED, or what the failing node gives, as a rule
 /// RM_E_NODE or RM_E_IO; the error names the node and the item.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_pipeline_run(

@@ -23,7 +23,8 @@ use std::time::Instant;
 /// Ownership: yours from rm_runtime_new; free it. Pipelines keep what they need of it, so free in
 /// any order. Threads: any, at the same time.
 ///
-/// Functions: rm_runtime_new, rm_runtime_query, rm_runtime_close, rm_runtime_free.
+/// Functions: rm_runtime_new, rm_runtime_add_node, rm_runtime_query, rm_runtime_close,
+/// rm_runtime_free.
 #[cfg_attr(all(), repr(C))]
 pub struct rm_runtime {
     head: Head,
@@ -226,10 +227,12 @@ pub extern "C" fn rm_runtime_query(
     })
 }
 
-/// Ends a runtime: pipelines of it cannot be made or run any more (RM_E_CLOSED), and runs that are
-/// going on are cancelled. Waits for them up to `timeout_ms`; RM_AGAIN if some are left then. A run
-/// that nobody is waiting for is left: it is over once it is waited for, pulled from or freed. Closing again is
-/// fine; the default runtime (NULL) is RM_E_ARGUMENT. Do not call it from a callback.
+/// Ends a runtime: pipelines of it cannot be made or run any more, nor node types added
+/// (RM_E_CLOSED), and runs that are going on are cancelled. Waits for them up to `timeout_ms`;
+/// RM_AGAIN if some are left then. A run that nobody is waiting for is left: it is over once it is
+/// waited for, pulled from or freed. Nor is an rm_task waited for: its node is cleaned up when it is
+/// finished. Closing again is fine; the default runtime (NULL) is RM_E_ARGUMENT. Do not call it from a
+/// callback.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_runtime_close(
     runtime: *mut rm_runtime,

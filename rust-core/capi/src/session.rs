@@ -21,7 +21,7 @@ use std::time::Instant;
 pub const RM_WANT_ROOM: u32 = 1;
 /// An output.
 pub const RM_WANT_OUTPUT: u32 = 2;
-/// A task of a node that the host implements.
+/// A task of a node of rm_pipeline_new_hosted.
 pub const RM_WANT_TASK: u32 = 4;
 /// Nothing but the end of the run.
 pub const RM_WANT_END: u32 = 8;

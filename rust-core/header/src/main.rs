@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The files of capi that declare something, in the order of the header.
-const SOURCES: [&str; 12] = [
-    "abi", "error", "data", "dlpack", "runtime", "pipeline", "run", "call", "session", "queue",
-    "log", "clear",
+const SOURCES: [&str; 13] = [
+    "abi", "error", "data", "dlpack", "runtime", "pipeline", "run", "call", "session", "node",
+    "queue", "log", "clear",
 ];
 
 fn main() -> ExitCode {

@@ -15,7 +15,8 @@
  *    rm_error ** comes last and may be NULL; only a negative status fills it.
  *  3 What you receive through an out-parameter or an event is yours to free, once. Every _free
  *    takes NULL and does nothing then.
- *  4 What you pass in is borrowed; the library retains what it keeps. Only _free takes it away.
+ *  4 What you pass in is borrowed; the library retains what it keeps. Only _free takes it away, and
+ *    rm_task_finish a task. What a callback is given is borrowed by you, until its task is finished.
  *  5 A const pointer handed out lives as long as the object it came from. Objects keep alive what
  *    they need: free in any order.
  *  6 Text in is UTF-8 with a length in bytes and needs no NUL; NULL with length 0 is empty text.
@@ -23,7 +24,8 @@
  *  7 `release` runs exactly once, on any thread, after the last reader is done; if rm_data_new
  *    fails it never runs.
  *  8 Callbacks may come from any thread, several at once. They return, and never throw or longjmp.
- *    A queue takes their place for hosts that must not be called from foreign threads.
+ *    For hosts that must not be called from foreign threads a queue takes the place of the log's,
+ *    and rm_call_exchange that of a node's.
  *  9 A process may just exit: nothing is torn down then. The library is never unloaded.
  * 10 After a fork the child gets RM_E_FORKED from objects that were made before, may free them,
  *    and may make new ones. Only rm_run_report works on an old one.

@@ -96,7 +96,7 @@ fn manifests(c: &mut Criterion) {
     let known = runtime();
     group.bench_function("read", |b| {
         let (registry, limits) = (known.registry(), known.limits());
-        b.iter(|| remotemedia_runtime::Plan::load(text.as_bytes(), registry, limits).unwrap());
+        b.iter(|| remotemedia_runtime::Plan::load(text.as_bytes(), &registry, limits).unwrap());
     });
     known.load(text.as_bytes()).unwrap();
     group.bench_function("remembered", |b| b.iter(|| known.load(text.as_bytes()).unwrap()));

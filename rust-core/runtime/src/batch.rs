@@ -403,9 +403,12 @@ impl Batch {
         if self.alive > self.plan.values {
             return Err(self.too_many(node));
         }
+        let deadline = self.deadline;
+        let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         match result {
             Ok(()) => Ok(()),
-            Err(error) if error.code == Code::Timeout => Err(self.out_of_time()),
+            // A node may have found on its own that somebody takes too long.
+            Err(error) if error.code == Code::Timeout && late() => Err(self.out_of_time()),
             Err(error) => {
                 let stopped = error.code == Code::Cancelled && self.control.is_cancelled();
                 slot.errors += u64::from(process && !stopped);

@@ -42,7 +42,7 @@ pub use error::{Code, Error, Result};
 pub use limits::Limits;
 pub use manifest::Plan;
 pub use memory::{Block, Buffer, Storage};
-pub use node::{AsyncNode, BoxFuture, Context, Instance, Node};
+pub use node::{AsyncNode, BoxFuture, Context, Instance, Node, Watch};
 pub use registry::{NodeType, Registry};
 pub use run::{Control, Notify, Options, Output, Progress, Pushed, Run, Task, TaskCall, Want};
 pub use runtime::Runtime;

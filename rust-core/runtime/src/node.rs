@@ -122,7 +122,7 @@ impl Instance {
 /// What a node may do while it processes.
 pub struct Context<'a> {
     pub(crate) out: &'a mut Vec<Value>,
-    pub(crate) control: &'a Control,
+    pub(crate) control: &'a Arc<Control>,
     /// When the run's time is over, or that for this value.
     pub(crate) deadline: Option<Instant>,
     /// The number of the sweep.
@@ -148,15 +148,41 @@ impl Context<'_> {
         if self.out.len() > self.most {
             return Err(Error::new(Code::Limit, "too many values"));
         }
-        if self.control.is_cancelled() {
-            return Err(Control::cancelled());
-        }
-        if self.control.discards(self.seq) {
-            return Err(Error::new(Code::Cancelled, "what was in flight was discarded"));
-        }
-        match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(Control::timed_out()),
-            _ => Ok(()),
-        }
+        wanted(self.control, self.deadline, self.seq)
+    }
+
+    /// What other threads may ask instead, and for longer than this call takes.
+    pub fn watch(&self) -> Watch {
+        Watch { control: self.control.clone(), deadline: self.deadline, seq: self.seq }
+    }
+}
+
+/// Tells whether the work on a value is still wanted, as [`Context::check`] does, from any thread.
+pub struct Watch {
+    control: Arc<Control>,
+    deadline: Option<Instant>,
+    seq: u64,
+}
+
+impl Watch {
+    /// As [`Context::check`], without the limit.
+    ///
+    /// # Errors
+    /// `RM_E_CANCELLED` or `RM_E_TIMEOUT`.
+    pub fn check(&self) -> Result<()> {
+        wanted(&self.control, self.deadline, self.seq)
+    }
+}
+
+fn wanted(control: &Control, deadline: Option<Instant>, seq: u64) -> Result<()> {
+    if control.is_cancelled() {
+        return Err(Control::cancelled());
+    }
+    if control.discards(seq) {
+        return Err(Error::new(Code::Cancelled, "what was in flight was discarded"));
+    }
+    match deadline {
+        Some(deadline) if Instant::now() >= deadline => Err(Control::timed_out()),
+        _ => Ok(()),
     }
 }

@@ -92,6 +92,36 @@ impl NodeType {
         NodeType { name: name.into(), about, stateless: false, schema: None, prepare }
     }
 
+    /// A node type from outside, whose parameters are described by `schema`; None for any.
+    /// `prepare` is given them with the defaults of those that were left out.
+    ///
+    /// # Errors
+    /// `RM_E_ARGUMENT` for a schema that is no object of JSON Schema, or needs more of it than the
+    /// check knows.
+    pub fn foreign(
+        name: impl Into<Box<str>>,
+        heavy: bool,
+        schema: Option<Json>,
+        prepare: impl Fn(Json) -> Result<Factory> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        if let Some(schema) = &schema {
+            schema::check_foreign(schema)?;
+        }
+        let defaults = schema.as_ref().map_or_else(JsonMap::new, schema::defaults);
+        let mut kind = NodeType::host(name);
+        kind.about.heavy = heavy;
+        kind.schema = schema;
+        kind.prepare = Box::new(move |mut params| {
+            if let Some(params) = params.as_object_mut() {
+                for (name, value) in &defaults {
+                    params.entry(name.as_str()).or_insert_with(|| value.clone());
+                }
+            }
+            prepare(params)
+        });
+        Ok(kind)
+    }
+
     /// Declares that a node of this type remembers nothing from one value to the next and gives
     /// nothing at the end of input, so that several instances may share the work.
     pub fn stateless(mut self) -> Self {
@@ -158,6 +188,11 @@ impl Registry {
     pub fn get(&self, name: &str) -> Option<&Arc<NodeType>> {
         let short = || name.strip_suffix("Node").and_then(|short| self.0.get(short));
         self.0.get(name).or_else(short)
+    }
+
+    /// Whether a type of this name would be the same as one that is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some() || self.get(&format!("{name}Node")).is_some()
     }
 
     /// All names, in the order in which they were added.

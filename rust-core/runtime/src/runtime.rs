@@ -1,6 +1,6 @@
 //! Node types, limits and the manifests already read: what runs share.
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::limits::Limits;
 use crate::manifest::Plan;
 use crate::registry::{NodeType, Registry};
@@ -16,7 +16,8 @@ type Plans = HashMap<Box<[u8]>, (Arc<Plan>, u64)>;
 
 /// Where pipelines are loaded.
 pub struct Runtime {
-    registry: Registry,
+    /// Those who read it have the one of that moment; who adds puts another in its place.
+    registry: Mutex<Arc<Registry>>,
     limits: Limits,
     plans: Mutex<Plans>,
     uses: AtomicU64,
@@ -27,7 +28,7 @@ impl Runtime {
     /// A runtime with these node types.
     pub fn new(registry: Registry, limits: Limits) -> Self {
         Runtime {
-            registry,
+            registry: Mutex::new(Arc::new(registry)),
             limits,
             plans: Mutex::default(),
             uses: AtomicU64::new(0),
@@ -35,9 +36,28 @@ impl Runtime {
         }
     }
 
-    /// The node types.
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    /// The node types that there are now.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds a node type, for manifests that are loaded from now on.
+    ///
+    /// # Errors
+    /// `RM_E_ARGUMENT` if there is one of this name.
+    pub fn add(&self, kind: NodeType) -> Result<()> {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = kind.name();
+        if registry.has(name) {
+            let message = format!("there is already a node type \"{name}\" in this runtime");
+            return Err(Error::new(Code::Argument, message).hint(
+                "choose another name; with and without the ending \"Node\" it is the same one",
+            ));
+        }
+        let mut more = Registry::clone(&registry);
+        more.add([kind]);
+        *registry = Arc::new(more);
+        Ok(())
     }
 
     /// The limits.
@@ -64,7 +84,7 @@ impl Runtime {
             return Ok(plan.clone());
         }
         self.parsed.fetch_add(1, Ordering::Relaxed);
-        let plan = Arc::new(Plan::load(text, &self.registry, &self.limits)?);
+        let plan = Arc::new(Plan::load(text, &self.registry(), &self.limits)?);
         let mut plans = plans();
         if plans.len() >= REMEMBERED
             && let Some(oldest) = plans.iter().min_by_key(|(_, (_, used))| *used)
@@ -82,7 +102,7 @@ impl Runtime {
     /// # Errors
     /// As [`Plan::load`].
     pub fn load_with(&self, text: &[u8], more: &[Arc<NodeType>]) -> Result<Arc<Plan>> {
-        let mut registry = self.registry.clone();
+        let mut registry = Registry::clone(&self.registry());
         registry.add(more.iter().cloned());
         self.parsed.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(Plan::load(text, &registry, &self.limits)?))

@@ -7,7 +7,7 @@
 //! and `required`. [`check_vocabulary`] refuses a schema that needs more, so nothing is ever
 //! silently unchecked. The Python engine has the same check and must give the same answers.
 
-use crate::error::{Code, Error, Problems};
+use crate::error::{Code, Error, Problems, Result};
 use crate::json::push_pointer;
 use serde_json::{Map, Value as Json};
 
@@ -228,6 +228,46 @@ pub fn without_default(schema: &Json) -> Option<&str> {
     let mut lacking =
         properties.iter().filter(|(name, p)| !required(name) && p.get("default").is_none());
     lacking.next().map(|(name, _)| name.as_str())
+}
+
+/// The parameters that may be left out, with the values that they then have.
+pub fn defaults(schema: &Json) -> Map<String, Json> {
+    let properties = schema.get("properties").and_then(Json::as_object).into_iter().flatten();
+    let default = |(name, p): (&String, &Json)| Some((name.clone(), p.get("default")?.clone()));
+    properties.filter_map(default).collect()
+}
+
+/// Whether [`check`] can work with a schema that somebody else has written.
+///
+/// # Errors
+/// `RM_E_ARGUMENT`, with what it cannot work with.
+pub fn check_foreign(schema: &Json) -> Result<()> {
+    let wrong = |message: String| Err(Error::new(Code::Argument, message));
+    let hint = "describe each parameter in \"properties\", and name in \"required\" those that \
+                must be there";
+    let properties = match (schema.as_object(), schema.get("properties")) {
+        (None, _) => return wrong("the schema of the parameters is not an object".to_owned()),
+        (_, None) => &Map::new(),
+        (_, Some(Json::Object(properties))) => properties,
+        _ => return wrong("the schema's \"properties\" is not an object".to_owned()),
+    };
+    if let Some((name, _)) = properties.iter().find(|(_, property)| !property.is_object()) {
+        return wrong(format!("the schema of the parameter \"{name}\" is not an object"));
+    }
+    if let Some(word) = check_vocabulary(schema) {
+        let message =
+            format!("the schema of the parameters uses what the check does not know: {word}");
+        return Err(Error::new(Code::Argument, message).hint(hint));
+    }
+    let required = schema.get("required").map_or(Some(&[][..]), |all| all.as_array().map(|a| &**a));
+    let known = |name: &Json| name.as_str().is_some_and(|name| properties.contains_key(name));
+    match required.is_some_and(|names| names.iter().all(known)) {
+        true => Ok(()),
+        false => {
+            let message = "the schema's \"required\" is not a list of names from \"properties\"";
+            Err(Error::new(Code::Argument, message).hint(hint))
+        }
+    }
 }
 
 /// The first word of a schema that [`check`] does not know, with its place.
