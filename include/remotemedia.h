@@ -244,9 +244,9 @@ typedef struct rm_queue rm_queue;
  the library's. Ownership: yours; free it at any time, which ends it. Threads: any, at the same
  time.
 
- Functions: rm_run_start, rm_call_run, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_open,
- rm_run_push, rm_run_end, rm_run_pull, rm_call_exchange, rm_run_fd, rm_run_interrupt, rm_run_set,
- rm_run_diagnose, rm_run_free.
+ Functions: rm_run_start, rm_call_run, rm_call_wait, rm_run_wait, rm_run_report, rm_run_cancel,
+ rm_run_open, rm_run_push, rm_run_end, rm_run_pull, rm_call_exchange, rm_run_fd, rm_run_interrupt,
+ rm_run_set, rm_run_diagnose, rm_run_free.
  */
 typedef struct rm_run rm_run;
 
@@ -419,7 +419,7 @@ typedef struct DLManagedTensorVersioned {
  Ownership: the struct is yours, and the pipeline in it stays yours. rm_call_clear frees what a
  call has left in it.
 
- Functions: rm_call_run, rm_call_exchange, rm_call_clear.
+ Functions: rm_call_run, rm_call_wait, rm_call_exchange, rm_call_clear.
  */
 typedef struct rm_call {
   /* In: sizeof(rm_call) of the side that made the struct. */
@@ -432,7 +432,7 @@ typedef struct rm_call {
   uint32_t kind;
   /* In: how many `parts` there are. */
   uint32_t part_count;
-  /* In: how many microseconds to work; -1 is without end, 0 does nothing yet. */
+  /* In: how many microseconds to work; -1 is without end. With 0 rm_call_run does nothing yet. */
   int64_t slice_us;
   /* In: the time for all of the run, in milliseconds; -1 is without end. */
   int64_t timeout_ms;
@@ -858,11 +858,22 @@ void rm_run_free(struct rm_run *run);
  that may refer to it; where there is no run, until this returns.
 
  RM_OK: complete; what `call` points to lives as long as its run, or where there is none until its
- next use. RM_AGAIN: there is more to do; go on with rm_run_wait. Failures as for rm_pipeline_run,
- with the error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input
- that cannot be read. The fields `run` and `error` are overwritten: clear them before.
+ next use. RM_AGAIN: there is more to do; go on with rm_call_wait, or with rm_run_wait. Failures as
+ for rm_pipeline_run, with the error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT
+ also for an input that cannot be read. The fields `run` and `error` are overwritten: clear them
+ before.
  */
 rm_status rm_call_run(struct rm_call *call, const char *text, size_t len);
+
+/*
+ Goes on with the `run` that rm_call_run has left in the struct, for `slice_us` or a little longer,
+ and gives what that gives. The pipeline, the kind and the parts have to be those of that call.
+
+ RM_OK: complete, as from rm_call_run; the run stays until it is cleared. RM_AGAIN: there is more to
+ do. Failures as for rm_run_wait, with the error in `call`. The field `error` is overwritten: clear
+ it before.
+ */
+rm_status rm_call_wait(struct rm_call *call);
 
 /*
  Frees the run, the error and what is held, that a call has left in the struct, and sets the

@@ -345,6 +345,8 @@ void rm_run_free(struct rm_run *run);
 
 rm_status rm_call_run(struct rm_call *call, const char *text, size_t len);
 
+rm_status rm_call_wait(struct rm_call *call);
+
 void rm_call_clear(struct rm_call *call);
 
 rm_status rm_pipeline_report(const struct rm_pipeline *pipeline,

@@ -548,15 +548,18 @@ class Prepared:
                 # The batch itself, and a mapping around it, are not levels of the user's.
                 text, parts = marshal.encode(value, "input", 2 if type(value) is dict else 1)
                 arrays, plain = None, False
-                struct.kind = _RM_MARSHAL
                 held = call.show(parts)
             if call.mark is not self._mark:
                 call.mark = self._mark
                 struct.pipeline = self._slot[0]
+            if call.plain is not plain:
+                struct.kind = _RM_MARSHAL_PLAIN if plain else _RM_MARSHAL
+                call.plain = plain
             if call.slice_us != slice_us:
                 struct.slice_us = call.slice_us = slice_us
-            if timeout is not None:
+            if call.timeout is not timeout:
                 struct.timeout_ms = _milliseconds(timeout)
+                call.timeout = timeout
             status = library.call(struct, text, len(text))
             if library.pending[0]:
                 library.drain_log()
@@ -571,7 +574,14 @@ class Prepared:
             # The error stays in its place, and goes with it.
             call, text = _Call(library), None
         if status == _RM_AGAIN:
-            return _Run(library, call, held)
+            return _Run(self, call, held, arrays, parts)
+        return self.result(call, held, arrays, parts)
+
+    def result(self, call: _Call, held: Any, arrays: Any, parts: list[marshal.Part]) -> Result:
+        """What a call has given. The place is kept for the next ones, unless the outputs are in it:
+        ``held``, ``arrays`` and ``parts`` are of its input."""
+        library = self._library
+        struct = call.struct
         given = struct.given
         # Marshalled by the library.
         outputs, counts = loads(call.text if given < _RM_HELD else call.long_text())  # noqa: S302
@@ -583,13 +593,8 @@ class Prepared:
                     outputs = [marshal.same(part) for part in parts]
             if given & _RM_ESCAPED:
                 outputs = marshal.restore(outputs, call.reader(held, arrays))
-        if given < _RM_HELD:
-            if timeout is not None:
-                struct.timeout_ms = -1
-            if not plain:
-                struct.kind = _RM_MARSHAL_PLAIN
-            if len(library.calls) < _CALLS and call.count <= _VIEWS:
-                library.calls.append(call)
+        if given < _RM_HELD and len(library.calls) < _CALLS and call.count <= _VIEWS:
+            library.calls.append(call)
         result = new_result(Result)
         result += outputs
         result._outputs = outputs
@@ -654,11 +659,13 @@ class _Call:
         "count",
         "library",
         "mark",
+        "plain",
         "room",
         "slice_us",
         "struct",
         "templates",
         "text",
+        "timeout",
         "views",
     )
 
@@ -676,6 +683,8 @@ class _Call:
         #: Which pipeline is in the struct, and what else. Not the pipeline, which may go meanwhile.
         self.mark: object = None
         self.count = self.slice_us = 0
+        self.plain = True
+        self.timeout: Optional[float] = None
         self.struct.buffer = self.room
         self.struct.buffer_len = _ROOM
         self.templates: list[Any] = []
@@ -768,17 +777,18 @@ def _cancelled_at_exit(run: _Run) -> None:
 
 
 class _Run:
-    """A run that takes longer, and what it gave."""
+    """A run that takes longer."""
 
-    __slots__ = ("__weakref__", "_call", "_held", "_library", "_outputs")
+    __slots__ = ("__weakref__", "_call", "_input", "_library", "_prepared")
 
-    def __init__(self, library: _Library, call: _Call, held: Any) -> None:
-        self._library = library
+    def __init__(self, prepared: Prepared, call: _Call, *given: Any) -> None:
+        self._prepared = prepared
+        self._library = call.library
         #: The place of the rm_run.
         self._call = call
         #: What the input is made of: its memory is used where it is.
-        self._held = held
-        self._outputs: Any = None
+        self._input = given
+        call.struct.slice_us = call.slice_us = _SLICE_US
 
     @property
     def place(self) -> Any:
@@ -792,12 +802,13 @@ class _Run:
                 if progress is not None:
                     report = self.report()
                     progress(report["items_done"], report["items"])
-                if self.wait(_SLICE_MS):
-                    return self.result()
+                if self.wait():
+                    break
         except BaseException:
             # Ctrl-C, for one: its nodes are cleaned up before it is reported.
             self._library.lib.rm_call_clear(self._call.struct)
             raise
+        return self.result()
 
     async def finish_async(self) -> Result:
         """The same in a thread. Cancelling the awaiting task cancels the run."""
@@ -814,29 +825,28 @@ class _Run:
             _in_threads.discard(self)
         return self.result()
 
-    def wait(self, milliseconds: int) -> bool:
-        """Works for that long; true when it is complete."""
+    def wait(self) -> bool:
+        """Works for a slice; true when it is complete."""
         library = self._library
-        out = library.out("data")
-        try:
-            status = library.check(
-                library.lib.rm_run_wait, self._call.struct.run, milliseconds, out, library.ffi.NULL
-            )
-        finally:
+        struct = self._call.struct
+        status = library.lib.rm_call_wait(struct)
+        if library.pending[0]:
             library.drain_log()
-        if status == _RM_AGAIN:
-            return False
-        self._outputs = library.take(out, (self._call, self._held))
-        return True
+        if status < 0:
+            raise library.failure(struct.error, RemoteMediaError)
+        return bool(status != _RM_AGAIN)
 
     def wait_in_thread(self) -> None:
-        while not self.wait(_SLICE_MS):
+        while not self.wait():
             pass
 
     def result(self) -> Result:
-        """What it gave. Asked once: whoever keeps the run for its metrics keeps no outputs."""
-        outputs, self._outputs = self._outputs, None
-        return Result(outputs, "native", self.report)
+        """What it gave. Asked once, when nobody waits for it any more."""
+        call = self._call
+        if call.struct.given < _RM_HELD:
+            # Nothing lies in the run, and the place is used again.
+            self._library.lib.rm_call_clear(call.struct)
+        return self._prepared.result(call, *self._input)
 
     def report(self) -> dict[str, Any]:
         """Counts and times, up to now or of all of it."""

@@ -221,6 +221,50 @@ def test_how_long_the_loop_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(threads) == 1
 
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        [1, 2, 3],
+        ["x" * 10_000],
+        [numpy.arange(960, dtype="float32") for _ in range(1_000)],
+        [{"array": numpy.arange(5), "more": [1.5]}, None],
+    ],
+)
+def test_what_moves_to_a_thread_comes_back_at_once(counting: Counting, items: Any) -> None:
+    """However many outputs there are; and its place is used again."""
+    pipeline = three()
+    pipeline.inline_us = 0
+    results: list[Any] = []
+
+    async def run() -> None:
+        # asyncio.run would make text of the result, were it the task's own.
+        results.append(await pipeline.run(items))
+
+    asyncio.run(run())
+    results.clear()
+    before = native.handles()
+    kept = len(native._load().calls)
+    counting.calls.clear()
+    asyncio.run(run())
+    result = results.pop()
+    assert set(counting.calls) - {"rm_call_clear"} == {"rm_call_run", "rm_call_wait"}
+    if not isinstance(items[0], (str, dict)):
+        # Nothing lies in the run.
+        assert len(native._load().calls) == kept > 0
+    assert len(result) == len(items) and result.engine == "native"
+    for out, item in zip(result, items):
+        if isinstance(item, numpy.ndarray):
+            assert out.ctypes.data == item.ctypes.data and not out.flags.writeable
+        elif isinstance(item, dict):
+            assert numpy.array_equal(out["array"], item["array"]) and out["more"] == item["more"]
+        else:
+            assert out == item
+    assert result.metrics["nodes"]["pass_through_2"]["items_out"] == len(items)
+    del result
+    gc.collect()
+    assert native.handles() == before
+
+
 def test_many_threads_share_a_pipeline() -> None:
     pipeline = three()
     failures: list[Any] = []

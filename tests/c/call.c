@@ -1,4 +1,4 @@
-/* rm_call and rm_call_run. */
+/* rm_call, rm_call_run and rm_call_wait. */
 #include "check.h"
 
 /* Lengths and small numbers as marshal writes them. */
@@ -811,6 +811,71 @@ static void parts_that_come_back_as_they_were_need_no_text(void) {
     rm_pipeline_free(other);
 }
 
+static void a_call_goes_on_where_it_stopped(void) {
+    rm_pipeline *pipeline = pass_through();
+    char room[200];
+    rm_view part = matrix();
+    rm_call call = {.struct_size = sizeof call, .flags = RM_DETACH, .timeout_ms = -1};
+    CHECK(rm_call_wait(NULL) == RM_E_ARGUMENT);
+    CHECK(rm_call_wait(&call) == RM_E_ARGUMENT && call.error); /* there is no run */
+    rm_call_clear(&call);
+    call.buffer = room;
+    call.buffer_len = sizeof room;
+    call.parts = &part;
+    /* What comes is what one call would have given, and the run stays. */
+    CHECK(run_call(pipeline, RM_MARSHAL, NULL, 0, 1, 0, &call) == RM_AGAIN);
+    CHECK(call.run && !call.given && !call.text);
+    rm_run *same = call.run;
+    call.slice_us = -1;
+    CHECK(rm_call_wait(&call) == RM_OK);
+    CHECK(call.run == same && !call.error && call.given == RM_UNCHANGED);
+    CHECK(call.text == room && is_pair(&call, PAIR("N")));
+    CHECK(rm_call_wait(&call) == RM_E_CLOSED);
+    CHECK(call.run == same && call.error && !call.given && !call.text && !call.len);
+    rm_call_clear(&call);
+
+    /* In the run's memory, where there is no room or there are parts. */
+    call.buffer_len = 5;
+    CHECK(run_call(pipeline, RM_MARSHAL_PLAIN, BYTES("[" N1 "i" N3), 0, 0, &call) == RM_AGAIN);
+    call.slice_us = -1;
+    CHECK(rm_call_wait(&call) == RM_OK);
+    CHECK(call.given == RM_HELD && call.text != room && is_pair(&call, PAIR("[" N1 "i" N3)));
+    rm_call_clear(&call);
+    call.buffer_len = sizeof room;
+    CHECK(run_call(pipeline, RM_MARSHAL, BYTES("[" N2 ESCAPE "i" N0 "0i" N1), 1, 0, &call) ==
+          RM_AGAIN);
+    call.slice_us = -1;
+    CHECK(rm_call_wait(&call) == RM_OK);
+    CHECK(call.given == (RM_ESCAPED | RM_HELD) && call.given_count == 1);
+    CHECK(call.given_parts->data == numbers);
+    rm_call_clear(&call);
+    call.flags = 0;
+    CHECK(run_call(pipeline, RM_JSON, TEXT("[3]"), 0, 0, &call) == RM_AGAIN);
+    call.slice_us = -1;
+    CHECK(rm_call_wait(&call) == RM_OK && call.given == (RM_ESCAPED | RM_HELD));
+    CHECK(strcmp(call.text, "[3]") == 0);
+    rm_call_clear(&call);
+    rm_pipeline_free(pipeline);
+
+    /* Step by step; a failure stays in the struct, and so does the run. */
+    pipeline = one_node(NULL, "TestSpin", "{\"when\": \"never\"}");
+    rm_status status = run_call(pipeline, RM_JSON, TEXT("[1,2,3]"), 0, 1, &call);
+    int slices = 0;
+    for (; status == RM_AGAIN; slices++)
+        status = rm_call_wait(&call);
+    CHECK(status == RM_OK && slices > 0 && strcmp(call.text, "[1,2,3]") == 0);
+    rm_call_clear(&call);
+    rm_pipeline_free(pipeline);
+    pipeline = one_node(NULL, "Add", "{}");
+    CHECK(run_call(pipeline, RM_JSON, TEXT("[1,\"x\"]"), 0, 0, &call) == RM_AGAIN);
+    CHECK(rm_call_wait(&call) == RM_AGAIN); /* one step: the node is initialized */
+    call.slice_us = -1;
+    CHECK(rm_call_wait(&call) == RM_E_NODE);
+    CHECK(call.run && !call.given && strstr(rm_error_json(call.error, NULL), "\"item\":1"));
+    rm_call_clear(&call);
+    rm_pipeline_free(pipeline);
+}
+
 static void a_slice_of_nothing_does_nothing_yet(void) {
     rm_pipeline *pipeline = pass_through();
     rm_view part = matrix();
@@ -1083,6 +1148,7 @@ int main(void) {
     RUN(other_objects_are_told_apart);
     RUN(a_detached_call_leaves_no_run);
     RUN(parts_that_come_back_as_they_were_need_no_text);
+    RUN(a_call_goes_on_where_it_stopped);
     RUN(a_slice_of_nothing_does_nothing_yet);
     RUN(a_slice_ends_while_a_node_waits);
     RUN(a_short_slice_does_a_step_at_a_time);

@@ -1,4 +1,4 @@
-//! `rm_call` and `rm_call_run`: a run in one crossing.
+//! `rm_call`: a run in one crossing, or in few.
 
 use crate::abi::{RM_AGAIN, RM_E_ARGUMENT, RM_OK, rm_status};
 use crate::data::{
@@ -6,7 +6,7 @@ use crate::data::{
 };
 use crate::error::rm_error;
 use crate::guard::{Out, bytes, guard, timeout};
-use crate::handle::{borrow, borrow_inherited, release};
+use crate::handle::{borrow, borrow_inherited, release, share};
 use crate::marshal;
 use crate::pipeline::rm_pipeline;
 use crate::run::rm_run;
@@ -42,7 +42,7 @@ pub const RM_UNCHANGED: u32 = 4;
 /// Ownership: the struct is yours, and the pipeline in it stays yours. rm_call_clear frees what a
 /// call has left in it.
 ///
-/// Functions: rm_call_run, rm_call_exchange, rm_call_clear.
+/// Functions: rm_call_run, rm_call_wait, rm_call_exchange, rm_call_clear.
 #[repr(C)]
 pub struct rm_call {
     /// In: sizeof(rm_call) of the side that made the struct.
@@ -55,7 +55,7 @@ pub struct rm_call {
     pub kind: u32,
     /// In: how many `parts` there are.
     pub part_count: u32,
-    /// In: how many microseconds to work; -1 is without end, 0 does nothing yet.
+    /// In: how many microseconds to work; -1 is without end. With 0 rm_call_run does nothing yet.
     pub slice_us: i64,
     /// In: the time for all of the run, in milliseconds; -1 is without end.
     pub timeout_ms: i64,
@@ -103,17 +103,18 @@ pub struct rm_call {
 /// that may refer to it; where there is no run, until this returns.
 ///
 /// RM_OK: complete; what `call` points to lives as long as its run, or where there is none until its
-/// next use. RM_AGAIN: there is more to do; go on with rm_run_wait. Failures as for rm_pipeline_run,
-/// with the error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT also for an input
-/// that cannot be read. The fields `run` and `error` are overwritten: clear them before.
+/// next use. RM_AGAIN: there is more to do; go on with rm_call_wait, or with rm_run_wait. Failures as
+/// for rm_pipeline_run, with the error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT
+/// also for an input that cannot be read. The fields `run` and `error` are overwritten: clear them
+/// before.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usize) -> rm_status {
     // SAFETY: rule 4.
     let Some(call) = (unsafe { usable(call) }) else { return RM_E_ARGUMENT };
     let error = &raw mut call.error;
     guard(error, || {
-        (call.given, call.given_count, call.text, call.len) = (0, 0, null(), 0);
-        (call.given_parts, call.run) = (null(), null_mut());
+        call.forget();
+        call.run = null_mut();
         let rm_call { kind, part_count, slice_us, .. } = *call;
         // SAFETY: rules 4 and 6, and what is said above of the parts.
         let (pipeline, input) = unsafe {
@@ -136,11 +137,8 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
             return Ok(RM_AGAIN);
         };
         drop(ticket);
-        let detach = call.flags & RM_DETACH != 0 && kind != RM_JSON;
-        let given = Given { views: call.parts, count: part_count as usize };
-        let counts = if detach { Some(run.counts()?) } else { None };
-        let output = Output::new(outputs, kind, counts.as_deref(), &given)?;
-        if detach && output.fits(call) {
+        let output = Output::of(&run, outputs, call)?;
+        if call.detaches() && output.fits(call) {
             return Ok(RM_OK);
         }
         let run = rm_run::new(run, None, pipeline);
@@ -148,6 +146,45 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
         call.run = Arc::into_raw(run).cast_mut();
         Ok(RM_OK)
     })
+}
+
+/// Goes on with the `run` that rm_call_run has left in the struct, for `slice_us` or a little longer,
+/// and gives what that gives. The pipeline, the kind and the parts have to be those of that call.
+///
+/// RM_OK: complete, as from rm_call_run; the run stays until it is cleared. RM_AGAIN: there is more to
+/// do. Failures as for rm_run_wait, with the error in `call`. The field `error` is overwritten: clear
+/// it before.
+#[unsafe(no_mangle)]
+pub extern "C" fn rm_call_wait(call: *mut rm_call) -> rm_status {
+    // SAFETY: rule 4.
+    let Some(call) = (unsafe { usable(call) }) else { return RM_E_ARGUMENT };
+    let error = &raw mut call.error;
+    guard(error, || {
+        call.forget();
+        // SAFETY: rule 4.
+        let run = unsafe { share(call.run.cast_const())? };
+        let Progress::Done(outputs) = run.drive(end_of_slice(call.slice_us))? else {
+            return Ok(RM_AGAIN);
+        };
+        let output = Output::of(run.run(), outputs, call)?;
+        if !(call.detaches() && output.fits(call)) {
+            run.keep(output).show(call);
+        }
+        Ok(RM_OK)
+    })
+}
+
+impl rm_call {
+    /// Whether only the outputs and the counts are wanted.
+    fn detaches(&self) -> bool {
+        self.flags & RM_DETACH != 0 && self.kind != RM_JSON
+    }
+
+    /// Forgets what the last call has given, but for what is the caller's.
+    pub(crate) fn forget(&mut self) {
+        (self.given, self.given_count, self.text, self.len) = (0, 0, null(), 0);
+        self.given_parts = null();
+    }
 }
 
 /// Frees the run, the error and what is held, that a call has left in the struct, and sets the
@@ -201,7 +238,7 @@ impl Given {
     /// Whether these outputs are the tensors that came in, as they came in and in the same order.
     fn is(&self, outputs: &Value) -> bool {
         let Value::List(outputs) = outputs else { return false };
-        if outputs.len() != self.count || self.count == 0 {
+        if outputs.len() != self.count || self.count == 0 || self.views.is_null() {
             return false;
         }
         // SAFETY: the views were read before, and are still the caller's.
@@ -244,6 +281,13 @@ unsafe impl Send for Output {}
 unsafe impl Sync for Output {}
 
 impl Output {
+    /// What a call's run has given, as the call wants it.
+    fn of(run: &Run, outputs: Value, call: &rm_call) -> Result<Self> {
+        let given = Given { views: call.parts, count: call.part_count as usize };
+        let counts = if call.detaches() { Some(run.counts()?) } else { None };
+        Output::new(outputs, call.kind, counts.as_deref(), &given)
+    }
+
     /// A text of kind RM_MARSHAL.
     pub(crate) fn marshalled(value: Value) -> Result<Self> {
         Output::new(value, RM_MARSHAL, None, &Given { views: null(), count: 0 })

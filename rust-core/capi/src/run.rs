@@ -25,9 +25,9 @@ const POLL: Duration = Duration::from_micros(100);
 /// the library's. Ownership: yours; free it at any time, which ends it. Threads: any, at the same
 /// time.
 ///
-/// Functions: rm_run_start, rm_call_run, rm_run_wait, rm_run_report, rm_run_cancel, rm_run_open,
-/// rm_run_push, rm_run_end, rm_run_pull, rm_call_exchange, rm_run_fd, rm_run_interrupt, rm_run_set,
-/// rm_run_diagnose, rm_run_free.
+/// Functions: rm_run_start, rm_call_run, rm_call_wait, rm_run_wait, rm_run_report, rm_run_cancel,
+/// rm_run_open, rm_run_push, rm_run_end, rm_run_pull, rm_call_exchange, rm_run_fd, rm_run_interrupt,
+/// rm_run_set, rm_run_diagnose, rm_run_free.
 #[cfg_attr(all(), repr(C))]
 pub struct rm_run {
     head: Head,
@@ -135,7 +135,7 @@ impl rm_run {
         }
     }
 
-    fn drive(&self, until: Option<Instant>) -> Result<Progress> {
+    pub(crate) fn drive(&self, until: Option<Instant>) -> Result<Progress> {
         let mut ticket = self.waiting()?;
         let progress = self.run.drive(until);
         if !matches!(progress, Ok(Progress::Pending)) {

@@ -13,7 +13,7 @@ use remotemedia_runtime::{
     Code, Error, Limits, Options, Pushed, Result, Run, Task, TaskCall, Value, Want,
 };
 use std::ffi::c_char;
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -300,8 +300,8 @@ pub extern "C" fn rm_call_exchange(
     let Some(call) = (unsafe { usable(call) }) else { return RM_E_ARGUMENT };
     let error = &raw mut call.error;
     guard(error, || {
-        (call.given, call.given_count, call.text, call.len) = (0, 0, null(), 0);
-        (call.given_parts, call.held, call.accepted) = (null(), null_mut(), 0);
+        call.forget();
+        (call.held, call.accepted) = (null_mut(), 0);
         // SAFETY: rules 4 and 6.
         let (run, text) =
             unsafe { (share(call.session.cast_const())?, bytes(text.cast(), len, "text")?) };

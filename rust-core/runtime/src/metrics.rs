@@ -3,10 +3,16 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+/// Whether steps are counted and timed. They always are, but in a build of the benchmark that says
+/// what it costs; there slices do not end either.
+pub(crate) const COUNTED: bool = !cfg!(without_metrics);
+
 /// Adds to a counter that only one thread writes at a time. Not one step, so it costs no more than
 /// a plain addition.
 pub(crate) fn bump(counter: &AtomicU64, by: u64) {
-    counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
+    if COUNTED {
+        counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
+    }
 }
 
 /// Of a node.
@@ -59,6 +65,9 @@ impl Histogram {
     /// Of a time in nanoseconds, or in any other unit that [`Histogram::quantile`] is to give.
     #[inline]
     pub fn add(&self, time: u64) {
+        if !COUNTED {
+            return;
+        }
         let bits = (u64::BITS - time.leading_zeros()) as usize;
         let class = &self.0[bits.saturating_sub(Self::FIRST).min(Self::CLASSES - 1)];
         class.store(class.load(Relaxed).saturating_add(1), Relaxed);

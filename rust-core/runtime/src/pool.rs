@@ -4,9 +4,11 @@
 //! waits for a lock: a thread that is no more in the child may have held it at the fork.
 
 use crate::error::{Code, Error, Result};
+use std::future::poll_fn;
 use std::panic::catch_unwind;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use tokio::runtime::{Builder, Handle};
 
 /// How many pools there may be in a line of forks.
@@ -42,6 +44,8 @@ pub(crate) fn workers() -> Result<&'static Handle> {
             .worker_threads(std::thread::available_parallelism().map_or(1, usize::from))
             .thread_name("remotemedia")
             .enable_time()
+            // A turn may take long, so timers are looked at after each.
+            .event_interval(1)
             .build()
     };
     let built = catch_unwind(build).map_err(|_| failed(&"the system has none left"))?;
@@ -62,4 +66,21 @@ pub(crate) fn workers() -> Result<&'static Handle> {
         runtime.shutdown_background();
     }
     Ok(pool)
+}
+
+/// Lets others have this worker, and idle workers this task.
+///
+/// Not `tokio::task::yield_now`: that puts the task aside until its worker has nothing else to do,
+/// where no other worker finds it. A stage that hands on what it has made would stand still until
+/// that is through all the stages behind it.
+pub(crate) async fn give_way() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map as JsonMap, Value as Json, json};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Makes a fresh instance of a node for a run; the parameters are already inside.
 pub type Factory = Arc<dyn Fn() -> Instance + Send + Sync>;
@@ -37,36 +37,21 @@ pub struct NodeType {
     name: Box<str>,
     about: About,
     stateless: bool,
-    /// None takes any parameters.
-    schema: Option<Json>,
+    /// None takes any parameters. Made when it is first needed: a process uses few of the types.
+    schema: LazyLock<Option<Json>>,
     prepare: Box<dyn Fn(Json) -> Result<Factory> + Send + Sync>,
 }
 
 impl NodeType {
     /// A node type with parameters of the type `P`, which `make` turns into an instance.
     ///
-    /// # Panics
-    /// If the schema of `P` needs a word of JSON Schema that the check does not know, or lacks a
-    /// default for a parameter that may be left out (its type must implement Serialize).
+    /// The schema of `P` must need no word of JSON Schema that the check does not know, and have a
+    /// default for every parameter that may be left out (its type must implement Serialize).
+    /// Whatever asks for the schema panics if not, such as [`Registry::to_json`].
     pub fn new<P>(about: About, make: fn(&P) -> Instance) -> Self
     where
         P: DeserializeOwned + JsonSchema + Send + Sync + 'static,
     {
-        let settings = SchemaSettings::draft2020_12().with(|settings| {
-            settings.inline_subschemas = true;
-            settings.meta_schema = None;
-        });
-        let mut schema = Json::from(settings.into_generator().into_root_schema_for::<P>());
-        if let Some(object) = schema.as_object_mut() {
-            object.shift_remove("title");
-            object.entry("properties").or_insert_with(|| json!({}));
-        }
-        if let Some(word) = schema::check_vocabulary(&schema) {
-            panic!("the schema of {} uses what the check does not know: {word}", about.name);
-        }
-        if let Some(name) = schema::without_default(&schema) {
-            panic!("the schema of {} does not tell the default of {name}", about.name);
-        }
         let prepare = move |params| {
             let params: P = serde_json::from_value(params)
                 .map_err(|e| Error::new(Code::Manifest, format!("parameters: {e}")))?;
@@ -74,7 +59,8 @@ impl NodeType {
         };
         let name = about.name.into();
         let prepare = Box::new(prepare);
-        NodeType { name, about, stateless: false, schema: Some(schema), prepare }
+        let schema = LazyLock::new((|| Some(schema_of::<P>())) as fn() -> Option<Json>);
+        NodeType { name, about, stateless: false, schema, prepare }
     }
 
     /// A node type that the host implements, with any parameters: [`crate::Run::take_work`] hands
@@ -89,7 +75,8 @@ impl NodeType {
             example: json!({"params": {}}),
         };
         let prepare = Box::new(|_| Ok(Arc::new(|| Instance::Host) as Factory));
-        NodeType { name: name.into(), about, stateless: false, schema: None, prepare }
+        let schema = LazyLock::new((|| None) as fn() -> Option<Json>);
+        NodeType { name: name.into(), about, stateless: false, schema, prepare }
     }
 
     /// A node type from outside, whose parameters are described by `schema`; None for any.
@@ -151,7 +138,7 @@ impl NodeType {
 
     /// Checks parameters that stand at `pointer` in a manifest; adds every problem to `problems`.
     pub fn check(&self, params: &JsonMap<String, Json>, pointer: &str, problems: &mut Problems) {
-        if let Some(schema) = &self.schema {
+        if let Some(schema) = &*self.schema {
             schema::check(schema, params, pointer, problems);
         }
     }
@@ -168,9 +155,30 @@ impl NodeType {
     pub fn to_json(&self) -> Json {
         let About { name: _, summary, takes, gives, heavy, example } = &self.about;
         json!({"name": self.name, "summary": summary, "takes": takes, "gives": gives,
-               "heavy": heavy, "stateless": self.stateless, "params": self.schema,
+               "heavy": heavy, "stateless": self.stateless, "params": self.schema(),
                "example": example})
     }
+}
+
+/// The JSON Schema of parameters, as the check needs it.
+fn schema_of<P: JsonSchema>() -> Json {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = Json::from(settings.into_generator().into_root_schema_for::<P>());
+    if let Some(object) = schema.as_object_mut() {
+        object.shift_remove("title");
+        object.entry("properties").or_insert_with(|| json!({}));
+    }
+    let name = P::schema_name();
+    if let Some(word) = schema::check_vocabulary(&schema) {
+        panic!("the schema of {name} uses what the check does not know: {word}");
+    }
+    if let Some(parameter) = schema::without_default(&schema) {
+        panic!("the schema of {name} does not tell the default of {parameter}");
+    }
+    schema
 }
 
 /// The node types that manifests may name.

@@ -1442,7 +1442,7 @@ impl Shared {
                     };
                     self.end_turn(body, turn);
                     self.work(None, Want(0));
-                    tokio::task::yield_now().await;
+                    pool::give_way().await;
                 }
             }
         }

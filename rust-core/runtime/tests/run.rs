@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// What the nodes of each test were asked to do, on whatever thread.
@@ -124,14 +124,53 @@ impl Node for Endless {
     }
 }
 
+/// How many values [`Before`] has begun with.
+static BEGUN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+/// How many values it gets.
+const PIECES: usize = 4;
+
+/// Takes long enough for each value to be handed on by itself.
+struct Before;
+
+impl Node for Before {
+    fn process(&mut self, value: Value, cx: &mut Context) -> Result<()> {
+        *BEGUN.0.lock().unwrap() += 1;
+        BEGUN.1.notify_all();
+        std::thread::sleep(Duration::from_millis(1));
+        cx.emit(value);
+        Ok(())
+    }
+}
+
+/// Is done with a value only when [`Before`], which gave it, has begun with the next.
+struct Behind(usize);
+
+impl Node for Behind {
+    fn process(&mut self, value: Value, cx: &mut Context) -> Result<()> {
+        self.0 += 1;
+        let next = (self.0 + 1).min(PIECES);
+        let (begun, changed) = &BEGUN;
+        let limit = Duration::from_secs(60);
+        let waited = changed.wait_timeout_while(begun.lock().unwrap(), limit, |at| *at < next);
+        if waited.unwrap().1.timed_out() {
+            return Err(Error::node("the node before stands still"));
+        }
+        cx.emit(value);
+        Ok(())
+    }
+}
+
 fn runtime() -> Runtime {
     let about =
         |name| About { name, summary: "", takes: "", gives: "", heavy: false, example: json!({}) };
+    let heavy = |name| About { heavy: true, ..about(name) };
     let mut registry = Registry::default();
     registry.add([
         NodeType::new::<Params>(about("Trace"), |p| Instance::new(Tracer(p.clone()))),
         NodeType::new::<Params>(about("Wait"), |p| Instance::new_async(Waiter(Tracer(p.clone())))),
         NodeType::new::<Params>(about("Endless"), |_| Instance::new(Endless)),
+        NodeType::new::<Params>(heavy("Before"), |_| Instance::new(Before)),
+        NodeType::new::<Params>(heavy("Behind"), |_| Instance::new(Behind(0))),
     ]);
     Runtime::new(registry, Limits::default())
 }
@@ -405,4 +444,14 @@ fn a_run_that_was_cancelled_takes_nothing() {
     let error = run.try_push(Value::text("x"), None).unwrap_err();
     assert_eq!(error.code, Code::Cancelled);
     assert!(!traced().contains(&"n process x".to_owned()));
+}
+
+#[test]
+fn a_heavy_node_goes_on_while_what_it_gave_is_in_work() {
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        return;
+    }
+    let items: Vec<_> = (0..PIECES).map(|number| number.to_string()).collect();
+    let run = start(&[("Before", "a", ""), ("Behind", "b", "")], &["a b"], &json!(items), None);
+    assert_eq!(finish(&run).unwrap(), items);
 }
