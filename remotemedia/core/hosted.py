@@ -631,7 +631,7 @@ class HostedBatch(HostedStream):
         if self._error is not None:
             raise self._error
         try:
-            self._batch.wait(0)
+            self._batch.wait()
         except RemoteMediaError as error:
             raise self._explained(error) from error.__cause__
         return self._batch.result()

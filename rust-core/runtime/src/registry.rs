@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map as JsonMap, Value as Json, json};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
 /// Makes a fresh instance of a node for a run; the parameters are already inside.
 pub type Factory = Arc<dyn Fn() -> Instance + Send + Sync>;
@@ -38,7 +38,8 @@ pub struct NodeType {
     about: About,
     stateless: bool,
     /// None takes any parameters. Made when it is first needed: a process uses few of the types.
-    schema: LazyLock<Option<Json>>,
+    schema: OnceLock<Option<Json>>,
+    make_schema: fn() -> Option<Json>,
     prepare: Box<dyn Fn(Json) -> Result<Factory> + Send + Sync>,
 }
 
@@ -59,8 +60,8 @@ impl NodeType {
         };
         let name = about.name.into();
         let prepare = Box::new(prepare);
-        let schema = LazyLock::new((|| Some(schema_of::<P>())) as fn() -> Option<Json>);
-        NodeType { name, about, stateless: false, schema, prepare }
+        let (schema, make_schema) = (OnceLock::new(), || Some(schema_of::<P>()));
+        NodeType { name, about, stateless: false, schema, make_schema, prepare }
     }
 
     /// A node type that the host implements, with any parameters: [`crate::Run::take_work`] hands
@@ -75,8 +76,8 @@ impl NodeType {
             example: json!({"params": {}}),
         };
         let prepare = Box::new(|_| Ok(Arc::new(|| Instance::Host) as Factory));
-        let schema = LazyLock::new((|| None) as fn() -> Option<Json>);
-        NodeType { name: name.into(), about, stateless: false, schema, prepare }
+        let (schema, make_schema) = (OnceLock::new(), || None);
+        NodeType { name: name.into(), about, stateless: false, schema, make_schema, prepare }
     }
 
     /// A node type from outside, whose parameters are described by `schema`; None for any.
@@ -97,7 +98,7 @@ impl NodeType {
         let defaults = schema.as_ref().map_or_else(JsonMap::new, schema::defaults);
         let mut kind = NodeType::host(name);
         kind.about.heavy = heavy;
-        kind.schema = schema;
+        kind.schema = OnceLock::from(schema);
         kind.prepare = Box::new(move |mut params| {
             if let Some(params) = params.as_object_mut() {
                 for (name, value) in &defaults {
@@ -131,14 +132,19 @@ impl NodeType {
         &self.about
     }
 
+    /// Made when it is first needed, as that takes time.
+    fn known_schema(&self) -> Option<&Json> {
+        self.schema.get_or_init(self.make_schema).as_ref()
+    }
+
     /// The JSON Schema of its parameters; null for any.
     pub fn schema(&self) -> &Json {
-        self.schema.as_ref().unwrap_or(&Json::Null)
+        self.known_schema().unwrap_or(&Json::Null)
     }
 
     /// Checks parameters that stand at `pointer` in a manifest; adds every problem to `problems`.
     pub fn check(&self, params: &JsonMap<String, Json>, pointer: &str, problems: &mut Problems) {
-        if let Some(schema) = &*self.schema {
+        if let Some(schema) = self.known_schema() {
             schema::check(schema, params, pointer, problems);
         }
     }
