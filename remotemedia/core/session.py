@@ -13,7 +13,7 @@ from itertools import islice
 from threading import get_ident
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Literal, NamedTuple, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Literal, NamedTuple, NoReturn, Optional, Protocol
 
 from remotemedia.errors import ManifestError, RemoteMediaError, RunEndedError, RunTimeoutError
 from remotemedia.inputs import normalise_timeout
@@ -202,6 +202,12 @@ class _Base:
         connection; whether the input has ``ended`` and the run is ``over``; and all that in
         ``words``."""
         return self._backend.diagnose()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a session cannot be pickled, as it belongs to the process that opened it: "
+            "hand over its pipeline, and open another one there"
+        )
 
     def __del__(self) -> None:
         if hasattr(self, "_own") and not self._is_inherited():
