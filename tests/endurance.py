@@ -743,7 +743,7 @@ def checks() -> Iterator[Check]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("names", nargs="*", help="parts of the names of what is to be done")
+    parser.add_argument("names", nargs="*", help="parts of the names of what is done; $ is the end")
     parser.add_argument("--rounds", type=int, help="how often, instead of what each has")
     parser.add_argument("--most", type=int, default=10**9, help="how often at most")
     parser.add_argument("--list", action="store_true", help="only say what there is")
@@ -751,7 +751,7 @@ def main() -> int:
     failed = 0
     print(f"{'':46}  rounds  median      p99      max ms  over 100 ms")
     for check in checks():
-        if all(name in check.name for name in options.names):
+        if all(name in f"{check.name}$" for name in options.names):
             rounds = min(options.rounds or check.rounds, options.most)
             print(f"{check.name:46}  {rounds:6}", end="  ", flush=True)
             try:
