@@ -1,13 +1,15 @@
-"""Breaks runs and sessions off in every way there is, again and again, and ends processes in the midst
-of them: control comes back at once, nothing is lost, and nothing is left behind.
+"""Breaks runs and sessions off in every way there is, again and again, and ends processes in the
+midst of them: control comes back at once, nothing is lost, and nothing is left behind.
 
     cd tests && ../.venv/bin/python endurance.py             # everything
     ../.venv/bin/python endurance.py "ctrl-c" --rounds 100   # what has this in its name
     ../.venv/bin/python endurance.py --list
 
-test_endurance.py does the same in small. Everything here uses what the package offers to anybody, and
-nothing depends on which engine runs a pipeline.
+test_endurance.py does the same in small. Everything here uses what the package offers to anybody,
+and nothing depends on which engine runs a pipeline.
 """
+
+# ruff: noqa: PT017  much of it runs in processes without pytest
 
 from __future__ import annotations
 
@@ -175,13 +177,14 @@ class Moment:
     def __init__(self, act: Callable[[], object]) -> None:
         self.at = float("inf")
         self.act = act
-        self.thread = threading.Thread(target=self.run)
+        self.thread: Optional[threading.Thread] = None
 
     def begin(self) -> None:
         if self.act is ctrl_c:
             self.at = perf_counter() + SOON
             ctrl_c()
         else:
+            self.thread = threading.Thread(target=self.run)
             self.thread.start()
 
     def run(self) -> None:
@@ -191,7 +194,7 @@ class Moment:
 
     def since(self) -> float:
         now = perf_counter()
-        if self.thread.ident is not None:
+        if self.thread is not None:
             self.thread.join(HANG)
         return now - self.at
 
@@ -553,13 +556,13 @@ def work_of_a_child(pipelines: list[Pipeline], prepared: Any) -> None:
     for run in kept:
         for act in (
             *(run.pull, run.try_pull, run.end, run.cancel, run.interrupt, run.diagnose),
-            *(lambda: run.push(1, timeout=HANG), lambda: run.metrics, lambda: list(run)),
+            *(partial(run.push, 1), partial(getattr, run, "metrics"), partial(list, run)),
         ):
             try:
                 act()
                 raise AssertionError(f"{act} worked in a child")
             except RemoteMediaError as error:
-                assert error.code == "RM_E_FORKED", error  # noqa: PT017  in a child
+                assert error.code == "RM_E_FORKED", error
         run.close()
     kept.clear()
     gc.collect()
@@ -581,7 +584,7 @@ def has_children(method: str) -> None:
             pickle.dumps(run)
             raise AssertionError("a session was pickled")
         except TypeError as error:
-            assert "session" in str(error), error  # noqa: PT017
+            assert "session" in str(error), error
     outputs: list[list[Any]] = [[] for _ in runs]
 
     def pull(run: Any, into: list[Any]) -> None:

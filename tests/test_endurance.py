@@ -1,5 +1,5 @@
-"""In small what endurance.py does at length: runs and sessions that are broken off, processes that end
-in the midst of them, and children."""
+"""In small what endurance.py does at length: runs and sessions that are broken off, processes that
+end in the midst of them, and children."""
 
 from __future__ import annotations
 

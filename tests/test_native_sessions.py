@@ -651,12 +651,12 @@ def test_the_time_of_the_run(rust: bool) -> None:
 @ENGINES
 def test_a_session_is_left_after_its_time_with_outputs_that_nobody_took(rust: bool) -> None:
     async def main() -> None:
-        with pytest.raises(RunTimeoutError, match="not complete"):
-            async with open_(rust, PassThroughNode(), timeout=0.05, window=1) as run:
-                await run.send(1)
-                await run.send(2, timeout=30)
+        async with open_(rust, PassThroughNode(), timeout=0.05, window=1) as run:
+            await run.send(1)
+            await run.send(2, timeout=30)
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    with pytest.raises(RunTimeoutError, match="not complete"):
+        asyncio.run(asyncio.wait_for(main(), 60))
 
 
 # --- nodes that take time -------------------------------------------------------------------------
