@@ -648,6 +648,17 @@ def test_the_time_of_the_run(rust: bool) -> None:
     asyncio.run(main())
 
 
+@ENGINES
+def test_a_session_is_left_after_its_time_with_outputs_that_nobody_took(rust: bool) -> None:
+    async def main() -> None:
+        async with open_(rust, PassThroughNode(), timeout=0.05, window=1) as run:
+            await run.send(1)
+            await run.send(2, timeout=30)
+
+    with pytest.raises(RunTimeoutError, match="not complete"):
+        asyncio.run(asyncio.wait_for(main(), 60))
+
+
 # --- nodes that take time -------------------------------------------------------------------------
 
 SECOND = numpy.sin(numpy.arange(16_000) / 20).astype("float32")

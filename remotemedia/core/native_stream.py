@@ -173,8 +173,9 @@ class NativeStream:
             self._calls.append(call)
         return status, call.struct.accepted
 
-    def _fetch(self, most: int, want: int = 0, slice_us: int = 0) -> None:
-        """Fetches outputs that are there, under the lock."""
+    def _fetch(self, most: int, want: int = 0, slice_us: int = 0) -> int:
+        """Fetches outputs that are there, under the lock; the status of the crossing, if there was
+        one."""
         call = self._place
         if call is None:
             call = self._place = self._library.place()
@@ -203,6 +204,7 @@ class NativeStream:
             self._over = True
         if self._cancelled:
             self._fetched.clear()
+        return status
 
     def _take(self, call: Any) -> None:
         struct, library = call.struct, self._library
@@ -572,8 +574,9 @@ class NativeStream:
         self._stop()
         while not self._over:
             with self._pulling:
-                self._fetch(FETCH, WANT_END)
-            if not self._over:
+                status = self._fetch(FETCH, WANT_END)
+            # After outputs that were left the end comes at once, and nobody would be woken for it.
+            if status == AGAIN and not self._over:
                 await self._woken(None)
         self._shut()
 

@@ -13,7 +13,7 @@ from itertools import islice
 from threading import get_ident
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Literal, NamedTuple, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Literal, NamedTuple, NoReturn, Optional, Protocol
 
 from remotemedia.errors import ManifestError, RemoteMediaError, RunEndedError, RunTimeoutError
 from remotemedia.inputs import normalise_timeout
@@ -209,6 +209,12 @@ class _Base:
         """Says that nothing moves, once."""
         logger().warning("a session has not moved for %g s: %s", self._stall, words)
         self._stall = None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a session cannot be pickled, as it belongs to the process that opened it: "
+            "hand over its pipeline, and open another one there"
+        )
 
     def __del__(self) -> None:
         if hasattr(self, "_own") and not self._is_inherited():

@@ -145,6 +145,64 @@ def test_memory_lives_as_long_as_it_is_used() -> None:
     assert native.handles() == before
 
 
+def test_outputs_live_longer_than_their_session() -> None:
+    """Whatever the collector does meanwhile, and whichever thread lets go of them."""
+
+    def collect() -> None:
+        for _ in range(5):
+            gc.collect()
+
+    def some() -> list[object]:
+        views = []
+        with Pipeline("p", [PassThroughNode()]).open() as run:
+            for number in range(10):
+                # Small ones come as copies, large ones as views of the library's memory.
+                for count in (10, 20_000):
+                    run.push({"deep": [array("i", [number]) * count, number]})
+                    value = run.pull().value
+                    cycle: list[object] = [value]
+                    cycle.append(cycle)
+                    views.append(memoryview(value["deep"][0])[number:])
+        return views
+
+    def others() -> None:
+        while not over.wait(0.01):
+            given.clear()
+            gc.collect()
+
+    native.run_manifest(manifest("PassThrough"), [])
+    some()
+    collect()
+    before = native.handles()
+    # PyPy has no thresholds.
+    threshold = getattr(gc, "get_threshold", lambda: None)()
+    if threshold:
+        gc.set_threshold(1, 1, 1)
+    given: list[object] = []
+    over = threading.Event()
+    thread = threading.Thread(target=others)
+    thread.start()
+    try:
+        kept = []
+        for _ in range(10):
+            views = some()
+            kept.extend(views[::7])
+            given.extend(views)
+            del views
+    finally:
+        over.set()
+        thread.join()
+        if threshold:
+            gc.set_threshold(*threshold)
+    collect()
+    assert [view[0] for view in kept] == [0, 3, 7] * 10
+    assert all(set(view.tolist()) == {view[0]} for view in kept)
+    kept.clear()
+    given.clear()
+    collect()
+    assert native.handles() == before
+
+
 def test_a_bad_manifest_says_what_is_wrong() -> None:
     with pytest.raises(ManifestError) as caught:
         native.run_manifest(manifest("PasThrough"), [1])
