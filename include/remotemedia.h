@@ -739,7 +739,10 @@ rm_status rm_pipeline_new(struct rm_runtime *runtime,
  The same for a manifest that may also name node types which the host implements without being
  called (if it can be, rm_runtime_add_node is for it): a JSON array of their names in
  `types_json`. They take any parameters; one that has the name of a type of the runtime's takes
- its place. What their nodes have to do comes as tasks, RM_TASK_*, see rm_call_exchange. Such a
+ its place. An entry may also be `{"name": "Mine", "tasks": ["flush"]}`: its nodes do nothing
+ but process values, take parameters and what is listed, of "initialize", "flush", "interrupt" and
+ "cleanup"; they are not asked for the rest.
+ What their nodes have to do comes as tasks, RM_TASK_*, see rm_call_exchange. Such a
  manifest is not remembered. A pipeline with such nodes is run with rm_run_open, or on a whole
  input with rm_run_start; what would wait for its end without a limit (rm_pipeline_run,
  rm_call_run with a slice_us of -1) is RM_E_UNSUPPORTED.

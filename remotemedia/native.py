@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from marshal import loads
 from operator import is_
@@ -445,9 +445,9 @@ class Prepared:
     child.
     """
 
-    def __init__(self, manifest: bytes, host_types: tuple[str, ...] = ()) -> None:
+    def __init__(self, manifest: bytes, host_types: Sequence[Any] = ()) -> None:
         self.manifest = manifest
-        #: The node types that are implemented on this side, see ``core/host.py``.
+        #: The node types that are implemented on this side, as rm_pipeline_new_hosted takes them.
         self.host_types = host_types
         self._library = _load()
         self._slot = self._open()
@@ -476,6 +476,11 @@ class Prepared:
         out = library.out("data")
         library.check(library.lib.rm_pipeline_info, self._slot[0], out)
         return dict(library.take(out))
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The ids of the nodes, by their places."""
+        return [node["id"] for node in self.info["nodes"]]
 
     @cached_property
     def heavy(self) -> bool:

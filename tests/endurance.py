@@ -38,7 +38,6 @@ from conftest import cancel_at_random
 
 from remotemedia import (
     Audio,
-    EngineWarning,
     Node,
     Pipeline,
     RemoteMediaError,
@@ -538,7 +537,6 @@ def loops(how: str, count: int) -> int:
 
 def work_of_a_child(pipelines: list[Pipeline], prepared: Any) -> None:
     """What a child does with what it was given, and with what it has inherited."""
-    warnings.simplefilter("ignore", EngineWarning)
     for made in pipelines:
         assert made.run_sync([1, 2], timeout=HANG) == [1, 2]
         with made.open(stall=None) as run:
@@ -656,7 +654,6 @@ if __name__ == "__main__":
 
 def everything_once() -> None:
     """A batch, a session and an interruption of every kind, and an array across the boundary."""
-    warnings.simplefilter("ignore", EngineWarning)
     for kind in KINDS:
         if kind not in ("waits", "heavy"):
             made = pipeline(kind)
@@ -766,7 +763,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore", EngineWarning)
     if sys.argv[1:2] == ["--do"]:
         globals()[sys.argv[2]](*sys.argv[3:])
     else:

@@ -10,12 +10,11 @@ from pathlib import Path
 import endurance
 import pytest
 
-from remotemedia import EngineWarning, native
+from remotemedia import native
 
 pytestmark = [
     pytest.mark.skipif(not native.is_available(), reason="the native library is missing"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs signals of POSIX"),
-    pytest.mark.filterwarnings(f"ignore::{EngineWarning.__module__}.EngineWarning"),
 ]
 
 WAYS = [(scene, way) for scene, (_, ways) in endurance.SCENES.items() for way in ways.split()]

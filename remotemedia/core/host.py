@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterator
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from threading import get_ident
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["Host", "HostNode"]
+__all__ = ["Host", "HostNode", "does"]
 
 #: The kinds of tasks (RM_TASK_*) are the places of the methods here.
 METHODS = ("initialize", "process", "flush", "interrupt", "_set_params", "cleanup")
@@ -62,6 +63,18 @@ class HostNode(NamedTuple):
     #: Whether the run goes on after it has failed with a value.
     goes_on: bool
     node: Node
+
+
+def does(node: Node) -> Iterator[str]:
+    """Which tasks there are for a node, besides those that every node has."""
+    for method in ("initialize", "flush", "cleanup"):
+        if getattr(getattr(node, method), "__func__", None) is not getattr(Node, method):
+            yield method
+    if hasattr(node, "interrupt"):
+        yield "interrupt"
+    if node.runs_in is not None:
+        # To begin with, and in the end, there is a thread or a process.
+        yield from ("initialize", "cleanup")
 
 
 class _Lane:
@@ -408,6 +421,31 @@ class Host:
         loop = self.loop = owner.need_loop()
         lane.busy, lane.given_up = True, False
         lane.task = loop.create_task(self._wait(lane, call, result))
+        lane.task.add_done_callback(partial(self._never_begun, lane, result))
+
+    def _never_begun(self, lane: _Lane, result: Any, task: Task[None]) -> None:
+        """A task that was cancelled before its first step leaves everything to be done."""
+        if lane.task is not task:
+            return
+        if hasattr(result, "close"):
+            result.close()
+        self._leave(lane)
+        if not lane.given_up:
+            from asyncio import CancelledError
+
+            self._end_by(CancelledError())
+        self._tell_owner()
+
+    def _leave(self, lane: _Lane) -> None:
+        """The lane is free for what it has to do next."""
+        lane.busy, lane.kind, lane.task = False, None, None
+        self.ready.extendleft(reversed(lane.queue))
+        lane.queue.clear()
+
+    def _tell_owner(self) -> None:
+        owner = self._owner()
+        if owner is not None:
+            owner.go_on()
 
     async def _wait(self, lane: _Lane, call: Call, result: Any) -> None:
         place, number, item, kind, _ = call
@@ -436,17 +474,12 @@ class Host:
             self._end_by(error)
             raise
         finally:
-            if lane.task is not None and lane.task is not current_task():
-                # It was left behind.
-                return
-            lane.busy, lane.kind, lane.task = False, None, None
-            self.ready.extendleft(reversed(lane.queue))
-            lane.queue.clear()
+            # Unless it was left behind.
+            if lane.task is None or lane.task is current_task():
+                self._leave(lane)
         if answer is not None:
             self._hand_in(place, number, answer, parts)
-        owner = self._owner()
-        if owner is not None:
-            owner.go_on()
+        self._tell_owner()
 
     def _hand_in(self, place: int, number: int, answer: Any, parts: list[marshal.Part]) -> None:
         """Hands in an answer by itself."""
@@ -587,9 +620,7 @@ class Host:
         self.loop = None
         for lane in self.lanes.values():
             if lane.task is not None:
-                lane.task, lane.busy, lane.kind = None, False, None
-                self.ready.extend(lane.queue)
-                lane.queue.clear()
+                self._leave(lane)
 
     def leave_behind(self) -> None:
         """Says what did not end in time, and goes on without it."""
@@ -607,9 +638,7 @@ class Host:
             seconds = perf_counter() - lane.since
             words = in_work(lane.planned.id, METHODS[lane.kind or 0], item, seconds)
             logger().warning("a node did not end when it was cancelled: %s", words)
-            lane.task, lane.busy = None, False
-            self.ready.extend(lane.queue)
-            lane.queue.clear()
+            self._leave(lane)
 
     def at_work(self) -> Optional[_Lane]:
         """A node that is at work."""

@@ -184,6 +184,7 @@ class HostedStream(NativeStream):
     def _clean_up(self) -> None:
         """The run is over: what is left to do is to clean up."""
         host = self._host
+        host.give_up()
         while True:
             while host.ready:
                 host.work_off()
@@ -634,6 +635,23 @@ class HostedBatch(HostedStream):
             self._batch.wait()
         except RemoteMediaError as error:
             raise self._explained(error) from error.__cause__
+        # The run may be gone with that.
+        self._place = self._slot = None
         return self._batch.result()
+
+    def _stop(self) -> None:
+        if not self._over:
+            super()._stop()
+
+    def _clean_up(self) -> None:
+        if self._slot is not None:
+            super()._clean_up()
+
+    def _shut(self) -> None:
+        self._closed = True
+        self._leave_loop()
+        self._place = self._slot = None
+        if not self._host.unfinished:
+            self._leave()
 
 

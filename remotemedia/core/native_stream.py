@@ -89,11 +89,12 @@ class NativeStream:
     ) -> None:
         self._window = window
         self._library, self._slot = self._open(prepared, timeout)
-        self._ids = [node["id"] for node in prepared.info["nodes"]]
+        self._ids = prepared.ids
         #: Places for calls that nobody uses now.
         self._calls: list[Any] = []
         #: Places for items that are scalars, and for those that are arrays.
-        self._pusher, self._lender = self._place_to_push(), self._place_to_push()
+        self._pusher: Any = None
+        self._lender: Any = None
         #: Held by who puts in items, and by who fetches outputs.
         self._pushing = Lock()
         self._pulling = Lock()
@@ -281,12 +282,17 @@ class NativeStream:
                 return None
             try:
                 if lent is None:
-                    struct = self._pusher.struct
+                    place = self._pusher
+                    if place is None:
+                        place = self._pusher = self._place_to_push()
                 else:
-                    lent = self._lender.lend(lent)
+                    place = self._lender
+                    if place is None:
+                        place = self._lender = self._place_to_push()
+                    lent = place.lend(lent)
                     if lent is None:
                         return None
-                    struct = self._lender.struct
+                struct = place.struct
                 status = library.exchange(struct, text, len(text))
                 if library.pending[0]:
                     library.drain_log()
@@ -297,7 +303,7 @@ class NativeStream:
                     self._pushed = number + 1
                     return number
                 # The error goes with its place.
-                self._pusher, self._lender = self._place_to_push(), self._place_to_push()
+                self._pusher = self._lender = None
             except BaseException:
                 # Ctrl-C, for one: an item may be in that nobody has counted.
                 self._pushed = self._state()["items"]
@@ -593,7 +599,7 @@ class NativeStream:
         self._closed = True
         self._fetched.clear()
         self._leave_loop()
-        self._place = self._slot = None
+        self._place = self._slot = self._pusher = self._lender = None
         self._ring()
 
     # --- in an event loop -------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from weakref import ref
 from remotemedia import native
 from remotemedia.core import manifest as reader
 from remotemedia.core.engine import Batch, Feed, Run, described, drive, waited
-from remotemedia.core.host import HostNode
+from remotemedia.core.host import HostNode, does
 from remotemedia.core.node import (
     BuiltinNode,
     Node,
@@ -584,7 +584,7 @@ class _Ready:
         """For the native library."""
         if self._prepared is None:
             document = dict(self._document)
-            types: dict[str, None] = {}
+            types: dict[str, set[str]] = {}
             if self.users:
                 # What is wrong is found in the whole of it.
                 self.plan()
@@ -596,9 +596,12 @@ class _Ready:
                         entry = {key: entry[key] for key in entry if key != "timeout"}
                         if short_name(node.node_type) in builtin:
                             entry["node_type"] += " in Python"
-                        types[entry["node_type"]] = None
+                        types.setdefault(entry["node_type"], set()).update(does(node))
                     entries.append(entry)
-            self._prepared = native.Prepared(_text(document), tuple(types))
+            self._prepared = native.Prepared(
+                _text(document),
+                [{"name": name, "tasks": sorted(tasks)} for name, tasks in types.items()],
+            )
         return self._prepared
 
     def hosted(self) -> list[HostNode]:

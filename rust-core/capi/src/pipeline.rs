@@ -8,7 +8,8 @@ use crate::guard::{Out, bytes, guard, text, timeout};
 use crate::handle::{Handle, Head, Kind, borrow, release, share};
 use crate::run::rm_run;
 use crate::runtime::{rm_runtime, runtime_or_default};
-use remotemedia_runtime::{Code, Error, Limits, NodeType, Plan, Result, Value};
+use remotemedia_runtime::{Code, Error, HostTasks, Limits, NodeType, Plan, Result, Value};
+use serde::Deserialize;
 use std::ffi::c_char;
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -96,7 +97,10 @@ pub extern "C" fn rm_pipeline_new(
 /// The same for a manifest that may also name node types which the host implements without being
 /// called (if it can be, rm_runtime_add_node is for it): a JSON array of their names in
 /// `types_json`. They take any parameters; one that has the name of a type of the runtime's takes
-/// its place. What their nodes have to do comes as tasks, RM_TASK_*, see rm_call_exchange. Such a
+/// its place. An entry may also be `{"name": "Mine", "tasks": ["flush"]}`: its nodes do nothing
+/// but process values, take parameters and what is listed, of "initialize", "flush", "interrupt" and
+/// "cleanup"; they are not asked for the rest.
+/// What their nodes have to do comes as tasks, RM_TASK_*, see rm_call_exchange. Such a
 /// manifest is not remembered. A pipeline with such nodes is run with rm_run_open, or on a whole
 /// input with rm_run_start; what would wait for its end without a limit (rm_pipeline_run,
 /// rm_call_run with a slice_us of -1) is RM_E_UNSUPPORTED.
@@ -120,12 +124,52 @@ pub extern "C" fn rm_pipeline_new_hosted(
         // SAFETY: rules 4 and 6.
         let (runtime, types) =
             unsafe { (runtime_or_default(runtime)?, text(types_json, types_len, "types_json")?) };
-        let types: Vec<String> = serde_json::from_str(types).map_err(|e| {
+        let types: Vec<HostType> = serde_json::from_str(types).map_err(|e| {
             Error::new(Code::Json, format!("types_json is not an array of names: {e}"))
         })?;
-        let types: Vec<_> = types.into_iter().map(|name| Arc::new(NodeType::host(name))).collect();
+        let types: Vec<_> = types.into_iter().map(HostType::made).collect();
         Ok(out.set(load(runtime, manifest, &types)?))
     })
+}
+
+/// An entry of `types_json`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum HostType {
+    Name(String),
+    Object(HostObject),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostObject {
+    name: String,
+    tasks: Vec<HostTask>,
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum HostTask {
+    Initialize,
+    Flush,
+    Interrupt,
+    Cleanup,
+}
+
+impl HostType {
+    fn made(self) -> Arc<NodeType> {
+        Arc::new(match self {
+            HostType::Name(name) => NodeType::host(name),
+            HostType::Object(HostObject { name, tasks }) => {
+                NodeType::host(name).host_tasks(HostTasks {
+                    initialize: tasks.contains(&HostTask::Initialize),
+                    flush: tasks.contains(&HostTask::Flush),
+                    interrupt: tasks.contains(&HostTask::Interrupt),
+                    cleanup: tasks.contains(&HostTask::Cleanup),
+                })
+            }
+        })
+    }
 }
 
 /// What a pipeline consists of, in the order of the manifest:

@@ -43,7 +43,7 @@ pub use limits::Limits;
 pub use manifest::Plan;
 pub use memory::{Block, Buffer, Storage};
 pub use node::{AsyncNode, BoxFuture, Context, Instance, Node, Watch};
-pub use registry::{NodeType, Registry};
+pub use registry::{HostTasks, NodeType, Registry};
 pub use run::{Control, Notify, Options, Output, Progress, Pushed, Run, Task, TaskCall, Want};
 pub use runtime::Runtime;
 pub use value::{Audio, DType, Frame, Map, PixelFormat, Tensor, Value};

@@ -32,6 +32,25 @@ pub struct About {
     pub example: Json,
 }
 
+/// What nodes of the host's do besides processing values. They are not asked for the rest.
+#[derive(Clone, Copy, Debug)]
+pub struct HostTasks {
+    /// To acquire what they need.
+    pub initialize: bool,
+    /// To emit what they still hold, at the end of input.
+    pub flush: bool,
+    /// To forget what they hold, when what was in flight is discarded.
+    pub interrupt: bool,
+    /// To release what they hold.
+    pub cleanup: bool,
+}
+
+impl HostTasks {
+    /// Everything.
+    pub const ALL: HostTasks =
+        HostTasks { initialize: true, flush: true, interrupt: true, cleanup: true };
+}
+
 /// A kind of node.
 pub struct NodeType {
     name: Box<str>,
@@ -40,6 +59,7 @@ pub struct NodeType {
     /// None takes any parameters. Made when it is first needed: a process uses few of the types.
     schema: OnceLock<Option<Json>>,
     make_schema: fn() -> Option<Json>,
+    host_tasks: HostTasks,
     prepare: Box<dyn Fn(Json) -> Result<Factory> + Send + Sync>,
 }
 
@@ -61,7 +81,8 @@ impl NodeType {
         let name = about.name.into();
         let prepare = Box::new(prepare);
         let (schema, make_schema) = (OnceLock::new(), || Some(schema_of::<P>()));
-        NodeType { name, about, stateless: false, schema, make_schema, prepare }
+        let host_tasks = HostTasks::ALL;
+        NodeType { name, about, stateless: false, schema, make_schema, host_tasks, prepare }
     }
 
     /// A node type that the host implements, with any parameters: [`crate::Run::take_work`] hands
@@ -77,7 +98,9 @@ impl NodeType {
         };
         let prepare = Box::new(|_| Ok(Arc::new(|| Instance::Host) as Factory));
         let (schema, make_schema) = (OnceLock::new(), || None);
-        NodeType { name: name.into(), about, stateless: false, schema, make_schema, prepare }
+        let host_tasks = HostTasks::ALL;
+        let name = name.into();
+        NodeType { name, about, stateless: false, schema, make_schema, host_tasks, prepare }
     }
 
     /// A node type from outside, whose parameters are described by `schema`; None for any.
@@ -108,6 +131,17 @@ impl NodeType {
             prepare(params)
         });
         Ok(kind)
+    }
+
+    /// Declares what nodes of the host's do; without it they do everything.
+    pub fn host_tasks(mut self, tasks: HostTasks) -> Self {
+        self.host_tasks = tasks;
+        self
+    }
+
+    /// What nodes of this type do, if they are the host's.
+    pub(crate) fn tasks(&self) -> HostTasks {
+        self.host_tasks
     }
 
     /// Declares that a node of this type remembers nothing from one value to the next and gives

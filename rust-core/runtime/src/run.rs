@@ -1632,7 +1632,8 @@ impl Shared {
             let (stage, slot) = self.layout().places[node];
             let Some(body) = &mut bodies[stage] else { break };
             if self.role(stage) == Role::Host {
-                if std::mem::take(&mut body.slots[slot].initialized) {
+                let cleans_up = self.plan.nodes[node].known.tasks().cleanup;
+                if std::mem::take(&mut body.slots[slot].initialized) && cleans_up {
                     tasks.push(Task { node, id: CLEANUP, item: None, call: TaskCall::Cleanup });
                     if waits {
                         awaited = Some(node);
@@ -1692,7 +1693,12 @@ impl Shared {
             let (stage, slot) = self.layout().places[node];
             let Some(body) = &mut bodies[stage] else { return Ok(None) };
             if self.role(stage) == Role::Host {
-                return Ok(Some(node));
+                if self.plan.nodes[node].known.tasks().initialize {
+                    return Ok(Some(node));
+                }
+                body.slots[slot].initialized = true;
+                *at += 1;
+                continue;
             }
             if self.control.is_cancelled() {
                 return Err(self.stopped(node, Control::cancelled()));
