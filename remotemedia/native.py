@@ -511,13 +511,13 @@ class Prepared:
         """The library that has it."""
         return self._library
 
-    def begin(self, items: Input, timeout: Optional[float]) -> _Run:
+    def begin(self, items: Input, timeout: Optional[float]) -> Run:
         """A run on a whole input, on which nobody has worked yet."""
         run = self.start(items, timeout, 0)
-        assert isinstance(run, _Run)
+        assert isinstance(run, Run)
         return run
 
-    def start(self, items: Input, timeout: Optional[float], slice_us: int) -> Union[Result, _Run]:
+    def start(self, items: Input, timeout: Optional[float], slice_us: int) -> Union[Result, Run]:
         """Begins a run, and works on it on this thread for so many microseconds.
 
         One crossing, and no object of the library's that would have to be freed, if the work is
@@ -579,7 +579,7 @@ class Prepared:
             # The error stays in its place, and goes with it.
             call, text = _Call(library), None
         if status == _RM_AGAIN:
-            return _Run(self, call, held, arrays, parts)
+            return Run(self, call, held, arrays, parts)
         return self.result(call, held, arrays, parts)
 
     def result(self, call: _Call, held: Any, arrays: Any, parts: list[marshal.Part]) -> Result:
@@ -626,7 +626,7 @@ class Prepared:
         ``progress(done, total)`` is called about every 50 ms.
         """
         done = self.start(items, timeout, _SLICE_US)
-        return done.finish(progress) if isinstance(done, _Run) else done
+        return done.finish(progress) if isinstance(done, Run) else done
 
     async def run_async(
         self, items: Input = None, timeout: Optional[float] = None, inline_us: int = INLINE_US
@@ -642,7 +642,7 @@ class Prepared:
                 0 for not at all. A pipeline with a heavy node never does.
         """
         done = self.start(items, timeout, 0 if self.heavy else inline_us)
-        return await done.finish_async() if isinstance(done, _Run) else done
+        return await done.finish_async() if isinstance(done, Run) else done
 
 
 def _milliseconds(timeout: Any) -> int:
@@ -733,6 +733,14 @@ class _Call:
             return None
         return held
 
+    def show_or_lend(self, parts: list[marshal.Part]) -> Any:
+        """Puts views of binary parts in the place, at less cost if they are NumPy arrays."""
+        if all(part.kind == "tensor" for part in parts):
+            held = self.lend([part.memory for part in parts])
+            if held is not None:
+                return held
+        return self.show(parts)
+
     def show(self, parts: list[marshal.Part]) -> Any:
         """Puts views of binary parts in the place; gives what :meth:`lend` gives."""
         held = None
@@ -757,11 +765,11 @@ class _Call:
 
 
 #: Runs that a thread of an executor is waiting for.
-_in_threads: set[_Run] = set()
+_in_threads: set[Run] = set()
 _exit_hooked = False
 
 
-def _cancelled_at_exit(run: _Run) -> None:
+def _cancelled_at_exit(run: Run) -> None:
     """Sees to it that the run does not hold up the exit of the process, which waits for the
     threads of executors: as when Ctrl-C has ended the event loop, and nobody cancelled the task."""
     global _exit_hooked
@@ -781,7 +789,7 @@ def _cancelled_at_exit(run: _Run) -> None:
             register(cancel)
 
 
-class _Run:
+class Run:
     """A run that takes longer."""
 
     __slots__ = ("__weakref__", "_call", "_input", "_library", "_prepared")
@@ -794,6 +802,11 @@ class _Run:
         #: What the input is made of: its memory is used where it is.
         self._input = given
         call.struct.slice_us = call.slice_us = _SLICE_US
+
+    @property
+    def prepared(self) -> Prepared:
+        """What is run."""
+        return self._prepared
 
     @property
     def place(self) -> Any:

@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["Host", "HostNode", "does"]
+__all__ = ["Host", "HostNode", "does", "waits"]
 
 #: The kinds of tasks (RM_TASK_*) are the places of the methods here.
 METHODS = ("initialize", "process", "flush", "interrupt", "_set_params", "cleanup")
 _INITIALIZE, PROCESS, _FLUSH, _INTERRUPT, _SET, CLEANUP = range(6)
+#: Flags of the code of coroutines and asynchronous generators (``inspect.CO_COROUTINE``,
+#: ``CO_ASYNC_GENERATOR``), without the import.
+_WAITS = 0x80 | 0x200
 #: How many tasks are taken at a time.
 TASKS = 64
 #: How long tasks are done before the answers are handed in, in seconds.
@@ -75,6 +78,15 @@ def does(node: Node) -> Iterator[str]:
     if node.runs_in is not None:
         # To begin with, and in the end, there is a thread or a process.
         yield from ("initialize", "cleanup")
+
+
+def waits(planned: HostNode) -> bool:
+    """Whether a node is known to wait, or to have a thread or a process of its own."""
+    node = planned.node
+    methods = (node.initialize, node.process, node.flush, node.cleanup)
+    return node.runs_in is not None or any(
+        getattr(getattr(method, "__code__", None), "co_flags", 0) & _WAITS for method in methods
+    )
 
 
 class _Lane:
@@ -164,13 +176,15 @@ class Host:
 
     Args:
         nodes: the nodes that are written in Python.
-        owner: whose run it is. Not kept, so that a run which an exception of a signal handler's has
-            made everybody forget is gone.
     """
 
-    def __init__(self, nodes: list[HostNode], owner: Owner) -> None:
+    def __init__(self, nodes: list[HostNode]) -> None:
         self.lanes = {planned.place: _Lane(planned) for planned in nodes}
-        self._owner = ref(owner)
+        #: Whose run it is. Not kept, so that a run which an exception of a signal handler's has made
+        #: everybody forget is gone.
+        self._owner: Callable[[], Optional[Owner]] = lambda: None
+        #: What waits for an event loop, if there is no owner yet.
+        self.waiting: list[tuple[_Lane, Call, Any]] = []
         #: Tasks that were taken and not begun.
         self.ready: deque[Call] = deque()
         #: Answers that were not handed in: `node, id, values` one after the other, and their parts.
@@ -189,6 +203,17 @@ class Host:
         #: The threads in which a node is at work.
         self.threads: set[int] = set()
         self.loop: Optional[AbstractEventLoop] = None
+
+    def begin(self, owner: Owner) -> None:
+        """Works for a run of this owner's."""
+        self._owner = ref(owner)
+        self.context = copy_context()
+
+    def resume(self) -> None:
+        """Goes on with what waited for an owner."""
+        waiting, self.waiting = self.waiting, []
+        for lane, call, result in waiting:
+            self._begin_to_wait(lane, call, result)
 
     # --- crossings --------------------------------------------------------------------------------
 
@@ -217,6 +242,20 @@ class Host:
         """Does tasks that were taken, for that long."""
         if self.ready:
             self.context.run(self._work_off, perf_counter() + seconds)
+
+    def work_off_here(self) -> None:
+        """Does all tasks that were taken, in the context of this code."""
+        ready, lanes, thread = self.ready, self.lanes, get_ident()
+        self.threads.add(thread)
+        try:
+            while ready and not self.waiting:
+                call = ready.popleft()
+                self._do(lanes[call[0]], call, thread)
+        except BaseException as error:
+            self._end_by(error)
+            raise
+        finally:
+            self.threads.discard(thread)
 
     def _work_off(self, until: float) -> None:
         ready, lanes, thread = self.ready, self.lanes, get_ident()
@@ -417,7 +456,9 @@ class Host:
     def _begin_to_wait(self, lane: _Lane, call: Call, result: Any) -> None:
         """Lets the event loop do the rest of a task."""
         owner = self._owner()
-        assert owner is not None, "it is the owner who lets tasks be done"
+        if owner is None:
+            self.waiting.append((lane, call, result))
+            return
         loop = self.loop = owner.need_loop()
         lane.busy, lane.given_up = True, False
         lane.task = loop.create_task(self._wait(lane, call, result))

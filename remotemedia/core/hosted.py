@@ -10,23 +10,27 @@ session's own.
 from __future__ import annotations
 
 from contextlib import suppress
+from marshal import loads
 from threading import Lock, get_ident
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from remotemedia import marshal, native
 from remotemedia.core.engine import GRACE, close_loop, outside_of_loops, until_complete, waited
-from remotemedia.core.host import METHODS, TASKS, Host, HostNode
+from remotemedia.core.host import METHODS, TASKS, Host, HostNode, waits
 from remotemedia.core.native_stream import (
     AGAIN,
     END,
+    ESCAPED,
     FETCH,
     HELD,
     SLICE,
+    SLICE_US,
     WANT_END,
     WANT_TASK,
     WANTS,
     NativeStream,
+    reader,
 )
 from remotemedia.core.schema import did_you_mean
 from remotemedia.core.session import Want, in_work, resolve
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from collections.abc import Callable
 
-__all__ = ["HostedBatch", "HostedStream"]
+__all__ = ["Hosted", "HostedBatch", "HostedStream"]
 
 #: How long the tasks of an event loop may wait for nodes that compute, in seconds.
 _TURN_IN_LOOP = 0.005
@@ -49,11 +53,24 @@ _PAUSE = 0.005
 class Turn(Protocol):
     """A run's turn to use nodes, which belong to one run at a time."""
 
+    def begin(self, run: HostedStream) -> None:
+        """It is the turn of this run."""
+        ...
+
+    def hold(self) -> object:
+        """It is that of a run on this thread, and this code is part of it: until :meth:`leave` gets
+        what this hands back."""
+        ...
+
     def has_come(self) -> bool:
         """Whether it is the run's; raises what prevents it for ever."""
         ...
 
-    def leave(self) -> None:
+    def go_into(self) -> None:
+        """From here on this code is part of the run."""
+        ...
+
+    def leave(self, before: object = None) -> None:
         """The run has ended."""
         ...
 
@@ -63,7 +80,7 @@ class HostedStream(NativeStream):
 
     Args:
         prepared: what is run.
-        nodes: the nodes that are written in Python.
+        host: does what the library asks of the nodes that are written in Python.
         window: how many items may be inside at once.
         timeout: the time for all of it, in seconds.
         loop: whether it is for an event loop, which is running.
@@ -73,14 +90,15 @@ class HostedStream(NativeStream):
     def __init__(
         self,
         prepared: native.Prepared,
-        nodes: list[HostNode],
+        host: Host,
         window: int,
         timeout: Optional[float],
         loop: bool,
         turn: Turn,
     ) -> None:
         self._deadline = None if timeout is None else perf_counter() + timeout
-        self._host = Host(nodes, self)
+        self._host = host
+        host.begin(self)
         self._turn: Optional[Turn] = turn
         self._leave = turn.leave
         #: Whether somebody could not become the driver, who is to see to what was missed.
@@ -579,12 +597,11 @@ class HostedStream(NativeStream):
 
 
 class HostedBatch(HostedStream):
-    """A run on a whole input.
+    """A run on a whole input, which has begun.
 
     Args:
-        prepared: what is run.
-        nodes: the nodes that are written in Python.
-        items: the input, as :meth:`remotemedia.Pipeline.run` takes it.
+        batch: the run.
+        host: does what the library asks of the nodes that are written in Python.
         timeout: the time for all of it, in seconds.
         loop: whether it is for an event loop, which is running.
         turn: as for :class:`HostedStream`.
@@ -592,18 +609,16 @@ class HostedBatch(HostedStream):
 
     def __init__(
         self,
-        prepared: native.Prepared,
-        nodes: list[HostNode],
-        items: Any,
+        batch: native.Run,
+        host: Host,
         timeout: Optional[float],
         loop: bool,
         turn: Turn,
     ) -> None:
-        self._items = items
-        super().__init__(prepared, nodes, 1, timeout, loop, turn)
+        self._batch = batch
+        super().__init__(batch.prepared, host, 1, timeout, loop, turn)
 
     def _open(self, prepared: native.Prepared, timeout: Optional[float]) -> tuple[Any, Any]:
-        self._batch = prepared.begin(self._items, timeout)
         return prepared.library, [self._batch.place]
 
     def _fetch(self, most: int, want: int = 0, slice_us: int = 0) -> int:
@@ -655,3 +670,122 @@ class HostedBatch(HostedStream):
             self._leave()
 
 
+class Hosted:
+    """A prepared pipeline with nodes that are written in Python: runs any number of times, one run
+    at a time.
+
+    Args:
+        prepared: what is run.
+        nodes: the nodes that are written in Python.
+        enter: gives a run its turn; whether it is awaited in an event loop is its argument.
+    """
+
+    #: Nothing of a run is done before it is awaited.
+    heavy = True
+
+    def __init__(
+        self,
+        prepared: native.Prepared,
+        nodes: list[HostNode],
+        enter: Callable[[bool], Turn],
+    ) -> None:
+        self._prepared = prepared
+        self._nodes = nodes
+        self._enter = enter
+        #: What did the tasks of runs that are through, to do those of others.
+        self._spare: list[Host] = []
+        #: Places for crossings that nobody uses now.
+        self._calls: list[Any] = []
+        #: Whether no node is known to wait, or to have a thread or a process of its own.
+        self._straight = not any(map(waits, nodes))
+
+    def open(self, window: int, timeout: Optional[float], loop: bool) -> HostedStream:
+        """Opens a session."""
+        turn = self._enter(loop)
+        stream = HostedStream(self._prepared, Host(self._nodes), window, timeout, loop, turn)
+        turn.begin(stream)
+        stream.run_within(turn.go_into)
+        # Within its block another run would wait for its end.
+        turn.go_into()
+        return stream
+
+    def start(self, items: Any, timeout: Optional[float], _: int) -> HostedBatch:
+        """Begins a run in an event loop."""
+        return self._begin(items, timeout, loop=True)
+
+    def _begin(self, items: Any, timeout: Optional[float], loop: bool) -> HostedBatch:
+        turn = self._enter(loop)
+        run = self._prepared.begin(items, timeout)
+        batch = HostedBatch(run, Host(self._nodes), timeout, loop, turn)
+        turn.begin(batch)
+        batch.run_within(turn.go_into)
+        return batch
+
+    def run(self, items: Any, timeout: Optional[float]) -> Result:
+        """Runs it on these items and waits."""
+        if not self._straight:
+            return self._begin(items, timeout, loop=False).finish()
+        turn = self._enter(False)
+        run: Optional[native.Run] = None
+        host = self._spare.pop() if self._spare else Host(self._nodes)
+        try:
+            around = turn.hold()
+            run = self._prepared.begin(items, timeout)
+            if turn.has_come() and self._work_straight(run, host):
+                try:
+                    run.wait()
+                except RemoteMediaError as error:
+                    raise host.explained(error) from error.__cause__
+                self._spare.append(host)
+                return run.result()
+        except BaseException as error:
+            # The nodes are cleaned up before it is reported.
+            if run is not None and not isinstance(error, RemoteMediaError):
+                self._take_over(run, host, timeout, turn).close()
+            raise
+        finally:
+            turn.leave(around)
+        return self._take_over(run, host, timeout, turn).finish()
+
+    def _take_over(
+        self, run: native.Run, host: Host, timeout: Optional[float], turn: Turn
+    ) -> HostedBatch:
+        """What goes on with a run that is not as straight as most."""
+        batch = HostedBatch(run, host, timeout, False, turn)
+        turn.begin(batch)
+        batch.run_within(turn.go_into)
+        host.resume()
+        return batch
+
+    def _work_straight(self, run: native.Run, host: Host) -> bool:
+        """Works on a batch on this thread, at least cost; False if a node waits for something."""
+        library = self._prepared.library
+        call = self._calls.pop() if self._calls else library.place()
+        text, parts = b"", host.parts
+        while True:
+            struct = call.struct
+            struct.session = run.place
+            struct.most_tasks, struct.want, struct.slice_us = TASKS, WANT_END | WANT_TASK, SLICE_US
+            held = call.show_or_lend(parts) if parts or call.count else None
+            status = library.exchange(struct, text, len(text))
+            del held
+            if library.pending[0]:
+                library.drain_log()
+            if status < 0:
+                raise library.failure(struct.error, RemoteMediaError)
+            if text:
+                host.sent()
+            given = struct.given
+            if struct.len:
+                _, tasks = loads(call.text if given < HELD else call.long_text())  # noqa: S302
+                host.came(tasks, reader(library, call)[0] if given & ESCAPED else None)
+                if given >= HELD:
+                    # It keeps what the values of the tasks may be views of.
+                    call = library.place()
+                host.work_off_here()
+                if host.waiting:
+                    return False
+            elif status == 0:
+                self._calls.append(call)
+                return True
+            text, parts = host.outgoing(), host.parts

@@ -45,11 +45,11 @@ __all__ = ["NativeStream"]
 AGAIN, END = 1, 2
 WANTS: dict[Want, int] = {"room": 1, "output": 2, "end": 8, "begin": 16}
 WANT_TASK, WANT_END = 4, 8
-HELD, _ESCAPED = 8, 2
+HELD, ESCAPED = 8, 2
 _TENSOR = 3
 #: How long the library works before Python gets to look for signals.
 SLICE = 0.05
-_SLICE_US = round(SLICE * 1e6)
+SLICE_US = round(SLICE * 1e6)
 #: How many outputs are fetched at a time, if there are as many.
 FETCH = 32
 #: How many places for calls are kept for the next ones.
@@ -70,6 +70,23 @@ _SMALL = 16_384
 
 #: Makes an output without a call in Python.
 _new = tuple.__new__
+
+
+def reader(library: Any, call: Any) -> tuple[Callable[[int], Any], list[bool]]:
+    """What gives the binary part of outputs with a number; and whether one is a view that keeps the
+    place of the call."""
+    views, kept = call.struct.given_parts, []
+
+    def part(at: int) -> Any:
+        view = views[at]
+        if view.kind == _TENSOR and view.byte_len <= _SMALL:
+            array = library.copy(view)
+            if array is not None:
+                return array
+        kept.append(True)
+        return library.memory(view, call)
+
+    return part, kept
 
 
 class NativeStream:
@@ -211,23 +228,7 @@ class NativeStream:
         struct, library = call.struct, self._library
         given = struct.given
         outputs, tasks = loads(call.text if given < HELD else call.long_text())  # noqa: S302
-        kept = False
-        read: Optional[Callable[[int], Any]] = None
-        if given & _ESCAPED:
-            views = struct.given_parts
-
-            def part(at: int) -> Any:
-                nonlocal kept
-                view = views[at]
-                if view.kind == _TENSOR and view.byte_len <= _SMALL:
-                    array = library.copy(view)
-                    if array is not None:
-                        return array
-                kept = True
-                return library.memory(view, call)
-
-            read = part
-
+        read, kept = reader(library, call) if given & ESCAPED else (None, [])
         ids = self._ids
         made = []
         rest = iter(outputs)
@@ -571,7 +572,7 @@ class NativeStream:
         while not self._over:
             # Those who pull at the same time find that it is over, too.
             with self._pulling:
-                self._fetch(FETCH, WANT_END, _SLICE_US)
+                self._fetch(FETCH, WANT_END, SLICE_US)
         self._shut()
 
     async def aclose(self) -> None:

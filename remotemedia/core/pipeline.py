@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from os import PathLike, fspath
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from weakref import ref
 
 from remotemedia import native
@@ -39,9 +39,8 @@ from remotemedia.result import Result
 if TYPE_CHECKING:
     from types import CoroutineType, FrameType
 
-    from remotemedia.core.hosted import HostedBatch, HostedStream
+    from remotemedia.core.hosted import Hosted, HostedStream
 
-    Hosted = TypeVar("Hosted", bound=HostedStream)
     _Work = CoroutineType[None, None, Result]
 
 __all__ = ["Pipeline"]
@@ -381,8 +380,6 @@ class Pipeline:
             if not self._native(ready, use_rust):
                 run = ready.run(Batch(ready.plan(), items), timeout, loop=True)
                 return await (self._turns.work(run) if ready.users else run.execute())
-            if ready.users:
-                return await self._hosted(ready, items, timeout, loop=True).finish_async()
             prepared, input_data = self._remember(ready), items
         done = prepared.start(input_data, timeout, 0 if prepared.heavy else self.inline_us)
         return done if isinstance(done, Result) else await done.finish_async()
@@ -398,36 +395,9 @@ class Pipeline:
         items, timeout = normalise_input(input_data), normalise_timeout(timeout)
         ready = self._prepare()
         if self._native(ready, use_rust):
-            if ready.users:
-                return self._hosted(ready, items, timeout, loop=False).finish()
             return self._remember(ready).run(items, timeout)
         run = ready.run(Batch(ready.plan(), items), timeout)
         return drive(self._turns.work(run) if ready.users else run.execute())
-
-    def _hosted(
-        self, ready: _Ready, items: Any, timeout: Optional[float], loop: bool
-    ) -> HostedBatch:
-        """A native run with nodes that are written in Python."""
-        from remotemedia.core.hosted import HostedBatch
-
-        return self._in_turn(
-            loop, lambda turn: HostedBatch(
-                ready.prepared(), ready.hosted(), items, timeout, loop, turn
-            ),
-        )  # fmt: skip
-
-    def _in_turn(
-        self, loop: bool, make: Callable[[_Turn], Hosted], session: bool = False
-    ) -> Hosted:
-        """Makes a run that has the nodes to itself."""
-        turn = self._turns.enter(loop)
-        made = make(turn)
-        turn.begin(made)
-        made.run_within(turn.go_into)
-        if session:
-            # Within its block another run would wait for its end.
-            turn.go_into()
-        return made
 
     def open(
         self,
@@ -466,24 +436,16 @@ class Pipeline:
         timeout, stall = normalise_timeout(timeout), normalise_timeout(stall)
         ready = self._prepare()
         runs_natively = self._native(ready, use_rust)
-        prepared = ready.prepared() if runs_natively else None
+        prepared = self._native_way(ready) if runs_natively else None
         plan = None if runs_natively else ready.plan()
 
         def start(loop: bool) -> Backend:
-            if prepared is not None and ready.users:
-                from remotemedia.core.hosted import HostedStream
-
-                return self._in_turn(
-                    loop,
-                    lambda turn: HostedStream(
-                        prepared, ready.hosted(), window, timeout, loop, turn
-                    ),
-                    session=True,
-                )
-            if prepared is not None:
+            if isinstance(prepared, native.Prepared):
                 from remotemedia.core.native_stream import NativeStream
 
                 return NativeStream(prepared, window, timeout, loop)
+            if prepared is not None:
+                return prepared.open(window, timeout, loop)
             assert plan is not None
             from remotemedia.core.stream import Stream
 
@@ -517,10 +479,21 @@ class Pipeline:
         ready.mark = mark
         return ready
 
-    def _remember(self, ready: _Ready) -> native.Prepared:
-        """What runs it natively; remembered if nobody can change a node without a trace."""
-        prepared = ready.prepared()
-        if all(type(value) in _FIXED for node in self._nodes for value in node.params.values()):
+    def _native_way(self, ready: _Ready) -> Union[native.Prepared, Hosted]:
+        """What runs it natively."""
+        if not ready.users:
+            return ready.prepared()
+        if ready.way is None:
+            from remotemedia.core.hosted import Hosted
+
+            ready.way = Hosted(ready.prepared(), ready.hosted(), self._turns.enter)
+        return ready.way
+
+    def _remember(self, ready: _Ready) -> Union[native.Prepared, Hosted]:
+        """The same; remembered if nobody can change a node without a trace."""
+        prepared = self._native_way(ready)
+        builtin = filter(is_builtin, self._nodes)
+        if all(type(value) in _FIXED for node in builtin for value in node.params.values()):
             self._quick = ready.mark, prepared
         return prepared
 
@@ -560,6 +533,7 @@ class _Ready:
         self._prepared: Optional[native.Prepared] = None
         self._plan: Optional[reader.Plan] = None
         self._hosted: Optional[list[HostNode]] = None
+        self.way: Optional[Hosted] = None
 
     def only_native(self) -> str:
         return f"the nodes {_listed(self.media)} exist only in the native library"
@@ -645,6 +619,14 @@ def _text(document: dict[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
+def _yes() -> bool:
+    return True
+
+
+def _no() -> bool:
+    return False
+
+
 class _Turn:
     """A run's turn to use the nodes of a pipeline."""
 
@@ -653,10 +635,11 @@ class _Turn:
         self._here = os.getpid(), get_ident()
         self._loop = loop
         #: Whether the run has ended, in whatever way; one that never began has.
-        self.over: Callable[[], bool] = lambda: True
+        self.over: Callable[[], bool] = _yes
 
     def begin(self, run: HostedStream) -> None:
         """It is the turn of this run, which is not kept: one that was forgotten has ended."""
+        self._turns[self] = None
         known = ref(run)
 
         def over() -> bool:
@@ -684,10 +667,20 @@ class _Turn:
             return False
         return True
 
-    def leave(self) -> None:
+    def hold(self) -> tuple[_Turn, ...]:
+        """It is that of a run on this thread, and this code is part of it, until :meth:`leave` gets
+        what this hands back."""
+        around = _around.get()
+        self.over = _no
+        _around.set((*around, self))
+        return around
+
+    def leave(self, around: Optional[tuple[_Turn, ...]] = None) -> None:
         """The run has ended, and is forgotten."""
-        self.over = lambda: True
+        self.over = _yes
         self._turns.pop(self, None)
+        if around is not None:
+            _around.set(around)
 
     def go_into(self) -> None:
         """From here on this code is part of the run."""
