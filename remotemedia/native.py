@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from marshal import loads
 from operator import is_
 from typing import Any, Callable, NamedTuple, Optional, Union, cast
+from weakref import WeakSet
 
 from remotemedia import marshal
 from remotemedia.errors import (
@@ -788,29 +789,30 @@ class _Call:
         return read
 
 
-#: Runs that a thread of an executor is waiting for.
-_in_threads: set[Run] = set()
+#: What is to end when the process exits.
+_at_exit: WeakSet[Any] = WeakSet()
 _exit_hooked = False
 
 
-def _cancelled_at_exit(run: Run) -> None:
-    """Sees to it that the run does not hold up the exit of the process, which waits for the
-    threads of executors: as when Ctrl-C has ended the event loop, and nobody cancelled the task."""
+def end_at_exit(what: Any) -> None:
+    """Sees to it that ``what.end_at_exit()`` is called when the process exits, before that waits
+    for the threads of executors: as when Ctrl-C has ended the event loop, and nobody cancelled the
+    task; or when a session was left open."""
     global _exit_hooked
-    _in_threads.add(run)
+    _at_exit.add(what)
     if not _exit_hooked:
         _exit_hooked = True
         import concurrent.futures.thread  # noqa: F401  its own hook is to come after ours
         import threading
 
-        def cancel() -> None:
-            for left in list(_in_threads):
-                left.cancel()
+        def end() -> None:
+            for left in list(_at_exit):
+                left.end_at_exit()
 
         # Not atexit: its functions run after the threads were waited for.
         register: Any = getattr(threading, "_register_atexit", None)
         if register is not None:
-            register(cancel)
+            register(end)
 
 
 class Run:
@@ -888,7 +890,7 @@ class Run:
         """The same in a thread. Cancelling the awaiting task cancels the run."""
         from asyncio import get_running_loop
 
-        _cancelled_at_exit(self)
+        end_at_exit(self)
         try:
             await get_running_loop().run_in_executor(None, self.wait_in_thread)
         except BaseException:
@@ -896,7 +898,7 @@ class Run:
             self.cancel()
             raise
         finally:
-            _in_threads.discard(self)
+            _at_exit.discard(self)
         return self.result()
 
     def wait(self) -> bool:
@@ -932,6 +934,8 @@ class Run:
 
     def cancel(self) -> None:
         self._library.lib.rm_run_cancel(self._call.struct.run)
+
+    end_at_exit = cancel
 
 
 def prepare(manifest: Manifest) -> Prepared:

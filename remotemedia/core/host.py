@@ -98,6 +98,7 @@ class _Lane:
 
     __slots__ = (
         "busy",
+        "cleaned_up",
         "executor",
         "failed",
         "future",
@@ -131,6 +132,8 @@ class _Lane:
         #: Whether nobody waits for that any more.
         self.given_up = False
         self.initialized = False
+        #: Whether it was asked to clean up.
+        self.cleaned_up = False
         #: Whether it has failed with the last value, and is to go on.
         self.failed = False
         #: What it raised, by item.
@@ -283,6 +286,8 @@ class Host:
         _, _, item, kind, value = call
         if self._is_idle(item, kind):
             return
+        if kind == CLEANUP:
+            lane.cleaned_up = True
         if lane.threaded:
             self._in_thread(lane, call)
             return
@@ -391,7 +396,7 @@ class Host:
 
     def _succeeded(self, lane: _Lane, kind: int) -> None:
         if kind == _INITIALIZE:
-            lane.initialized = True
+            lane.initialized, lane.cleaned_up = True, False
 
     def _revive(self, lane: _Lane) -> None:
         lane.failed = False
@@ -711,12 +716,27 @@ class Host:
             if lane.busy or (lane.future is not None and not lane.future.done())
         ]
 
+    def ask_to_clean_up(self) -> None:
+        """Once the run is over: nodes that it does not know to be initialized, as its time was over
+        before it was told."""
+        for place, lane in self.lanes.items():
+            if lane.initialized and not lane.cleaned_up and lane.task is None:
+                self.ready.append((place, 0, -1, CLEANUP, None))
+
     def forget(self) -> None:
         """The event loop is closed, with all that waited in it."""
         self.loop = None
+        self.quiet()
         for lane in self.lanes.values():
             if lane.task is not None:
                 self._leave(lane)
+
+    def quiet(self) -> None:
+        """Nothing is to be said of what did not end."""
+        for lane in self.lanes.values():
+            if lane.task is not None:
+                # Or asyncio would write to stderr.
+                lane.task._log_destroy_pending = False  # type: ignore[attr-defined]
 
     def leave_behind(self) -> None:
         """Says what did not end in time, and goes on without it."""

@@ -35,6 +35,7 @@ from remotemedia.core.native_stream import (
 from remotemedia.core.schema import did_you_mean
 from remotemedia.core.session import Want, in_work, resolve
 from remotemedia.errors import ManifestError, RemoteMediaError, RunCancelledError
+from remotemedia.log import logger
 from remotemedia.result import Result
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class HostedStream(NativeStream):
         self._own_loop = False
         self._soon = False
         super().__init__(prepared, window, timeout, loop)
+        native.end_at_exit(self)
 
     # --- crossings --------------------------------------------------------------------------------
 
@@ -209,6 +211,8 @@ class HostedStream(NativeStream):
             self._exchange(call, b"", [], 0, 0, 0)
             if call.struct.len:
                 self._take(call)
+            if not host.ready:
+                host.ask_to_clean_up()
             if not host.ready:
                 return
 
@@ -389,14 +393,39 @@ class HostedStream(NativeStream):
             return
         with self._pulling:
             self._finish_up()
-            if self._own_loop:
-                loop = self.need_loop()
-                outside_of_loops(lambda: close_loop(loop), loop, lambda: None)
+            self._close_loop()
         self._shut()
 
     def run_within(self, prepare: Callable[[], object]) -> None:
         """Does something in the context in which nodes are called."""
         self._host.context.run(prepare)
+
+    def end_at_exit(self) -> None:
+        """The process exits: whoever is at work is not waited for."""
+        if self._closed:
+            return
+        self._stop()
+        loop = self._loop
+        if loop is not None and not self._own_loop:
+            # It does not run any more.
+            self._host.forget()
+            self._loop, self._fd = None, -1
+        try:
+            if self._pulling.acquire(timeout=GRACE):
+                try:
+                    self._finish_up()
+                    self._close_loop()
+                finally:
+                    self._pulling.release()
+        except Exception:  # noqa: BLE001  nodes of the user's may do anything
+            logger().warning("a session that was left open could not be cleaned up", exc_info=True)
+        self._closed = True
+        self._host.quiet()
+
+    def _close_loop(self) -> None:
+        if self._own_loop:
+            loop = self.need_loop()
+            outside_of_loops(lambda: close_loop(loop), loop, lambda: None)
 
     def has_let_go(self) -> bool:
         """Whether it needs its nodes no more."""
@@ -412,13 +441,15 @@ class HostedStream(NativeStream):
         if self._own_loop:
             self._run_loop(self._end)
             return
-        lanes = self._host.unfinished
-        futures = [lane.future for lane in lanes if lane.future is not None]
-        if futures:
+        while lanes := self._host.unfinished:
             from concurrent.futures import wait
 
-            wait(futures, timeout=GRACE if any(lane.given_up for lane in lanes) else None)
-            self._host.leave_behind()
+            futures = [lane.future for lane in lanes if lane.future is not None]
+            limit = GRACE if any(lane.given_up for lane in lanes) else None
+            if wait(futures, timeout=limit).not_done:
+                self._host.leave_behind()
+                return
+            self._clean_up()
 
     def _shut(self) -> None:
         super()._shut()

@@ -181,6 +181,10 @@ impl Desk {
 impl Body {
     /// Takes what has come back, hands on what is complete, and hands out what there is to do.
     pub fn pump(&mut self, run: &Shared, finished: Vec<Finished>) -> Result<Turn, Failure> {
+        if self.seen != run.control.changes() {
+            // What was discarded makes room.
+            self.look_up(run)?;
+        }
         for finished in finished {
             self.take_back(run, finished);
         }

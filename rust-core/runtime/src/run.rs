@@ -664,6 +664,7 @@ impl Run {
         for cell in &mut state_.cells {
             cell.taken.clear();
             cell.later = None;
+            cell.room = true;
         }
         for number in 0..state_.cells.len() {
             shared.schedule(state_, number);
@@ -1163,7 +1164,9 @@ impl Shared {
         }
         let mut issued = Vec::new();
         if let Some(desk) = &mut body.desk {
-            cell.room = desk.has_room();
+            // What was discarded meanwhile makes room when the stage is at work again.
+            let discarded = |sweep: u64| self.control.discards(sweep);
+            cell.room = desk.has_room() || desk.oldest().is_some_and(discarded);
             cell.oldest = desk.oldest();
             issued = std::mem::take(&mut desk.issued);
         }

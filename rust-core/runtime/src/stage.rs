@@ -246,7 +246,7 @@ impl Body {
     }
 
     /// Looks what has changed: the run may be cancelled, or what is in flight discarded.
-    fn look_up(&mut self, run: &Shared) -> Result<(), Failure> {
+    pub fn look_up(&mut self, run: &Shared) -> Result<(), Failure> {
         self.seen = run.control.changes();
         if run.control.is_cancelled() {
             return Err(self.stop(run, Control::cancelled()));

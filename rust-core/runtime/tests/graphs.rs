@@ -512,6 +512,34 @@ fn nodes_of_the_host() {
     compare("host failing", 300, &["Cheap", "Host"], true);
 }
 
+/// However many tasks the host has when what is in flight is discarded, the run goes on.
+#[test]
+fn an_interruption_makes_room_for_the_host() {
+    let manifest = json!({"version": "v1", "nodes": [{"id": "h", "node_type": "Host"}]});
+    let plan = runtime().load(manifest.to_string().as_bytes()).unwrap();
+    for pushed in [1, 63, 64, 65, 200] {
+        let run = Run::open(plan.clone(), Options { window: 1_000, timeout: None }).unwrap();
+        let initialize = run.take_work(1).remove(0);
+        run.finish(initialize.node, initialize.id, Ok(Vec::new())).unwrap();
+        for item in 0..pushed {
+            run.try_push(Value::Int(item), None).unwrap();
+        }
+        let taken = run.take_work(1_000);
+        assert_eq!(taken.len(), pushed.min(64) as usize);
+        run.interrupt().unwrap();
+        run.try_push(Value::Int(-1), None).unwrap();
+        let fresh = run.take_work(1_000);
+        assert!(matches!(fresh[0].call, TaskCall::Interrupt), "{fresh:?}");
+        assert!(fresh.len() == 2 && fresh[1].item == Some(pushed as u64), "{fresh:?}");
+        // A late answer is for nobody.
+        run.finish(taken[0].node, taken[0].id, Ok(vec![Value::Int(0)])).unwrap();
+        run.finish(fresh[0].node, fresh[0].id, Ok(Vec::new())).unwrap();
+        run.finish(fresh[1].node, fresh[1].id, Ok(vec![Value::Int(7)])).unwrap();
+        let output = run.try_pull().unwrap().unwrap();
+        assert_eq!((output.item, output.value), (Some(pushed as u64), Value::Int(7)));
+    }
+}
+
 #[test]
 fn nodes_with_threads() {
     compare("threads", 300, &["Cheap", "Heavy", "Wait"], false);
