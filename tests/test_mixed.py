@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -10,7 +11,12 @@ from conftest import needed
 
 from remotemedia import Audio, Node, NodeError, Pipeline, native, node
 from remotemedia.errors import LibraryNotFoundError, ManifestError
-from remotemedia.nodes import AudioChunkerNode, AudioLevelNode, AudioResampleNode
+from remotemedia.nodes import (
+    AudioChunkerNode,
+    AudioLevelNode,
+    AudioResampleNode,
+    PassThroughNode,
+)
 
 numpy = needed("numpy")
 RATE = 16_000
@@ -132,6 +138,73 @@ def test_the_event_loop_is_free_while_a_heavy_node_works() -> None:
         return turns
 
     assert asyncio.run(main()) > 10
+
+
+@pytest.mark.parametrize("use_rust", [True, False])
+def test_a_node_of_yours_has_no_parallelism(use_rust: bool) -> None:
+    """Nobody knows whether it keeps something from one value to the next; both engines refuse it,
+    also in the place of a built-in node that keeps nothing."""
+
+    class AddNode(Node):
+        def process(self, value: Any) -> Any:
+            return value
+
+    for made in (louder(), AddNode()):
+        pipeline = Pipeline("p", [made.options(parallelism=2)])
+        for check in (pipeline.validate, lambda p=pipeline: p.run_sync([1], use_rust=use_rust)):
+            with pytest.raises(ManifestError, match="keep no state") as caught:
+                check()
+            assert caught.value.pointer == "/nodes/0/parallelism"
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+@pytest.mark.parametrize("kind", ["thread", "async"])
+def test_a_queue_before_a_slow_node_drops_what_is_old(kind: str, in_loop: bool) -> None:
+    """Whatever comes while the node is at work with the first value, all but the newest."""
+    gate = threading.Event()
+
+    @node(thread=True)
+    def slow_in_thread(value: int) -> int:
+        assert gate.wait(60)
+        return value
+
+    @node
+    async def slow_async(value: int) -> int:
+        assert await asyncio.to_thread(gate.wait, 60)
+        return value
+
+    slow = slow_in_thread() if kind == "thread" else slow_async()
+    pipeline = Pipeline("live", [PassThroughNode(name="in"), slow])
+    pipeline.connect("in_0", f"{slow.name}_1", queue={"items": 1, "policy": "drop_oldest"})
+
+    def check(values: list[int], metrics: Any) -> None:
+        [queue] = metrics["queues"]
+        assert (len(values) + queue["dropped"], values[-1]) == (100, 99)
+        # One was at work, and one waited.
+        assert len(values) <= 3, values
+
+    async def main() -> None:
+        async with pipeline.open(window=1000) as run:
+            for value in range(100):
+                await run.send(value)
+                await asyncio.sleep(0)
+            for _ in range(10_000):
+                if run.metrics["queues"][0]["dropped"] >= 97:
+                    break
+                await asyncio.sleep(0.001)
+            gate.set()
+            run.end()
+            check([output.value async for output in run], run.metrics)
+
+    if in_loop:
+        asyncio.run(main())
+        return
+    with pipeline.open(window=1000) as run:
+        for value in range(100):
+            run.push(value)
+        gate.set()
+        run.end()
+        check([output.value for output in run], run.metrics)
 
 
 def test_the_python_engine_alone_has_no_media_nodes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,14 +251,14 @@ def test_a_thread_that_does_not_end_is_cleaned_up_when_it_does(caplog: Any) -> N
 def test_options_are_written_and_read() -> None:
     pipeline = Pipeline("p", [double(name="a").options(on_error="skip", timeout=3)])
     pipeline.add_node(PassThroughNode(name="b"), on_error={"retry": 2, "backoff": 0.5})
-    pipeline.add_node(scale(name="c"), join={"by_pts": 0.1}, parallelism=2)
+    pipeline.add_node(scale(name="c"), join={"by_pts": 0.1}, parallelism=1)
     pipeline.connect("a_0", "b_1", queue={"items": 8, "policy": "drop_oldest"})
     pipeline.connect("a_0", "c_2").connect("b_1", "c_2")
     document = json.loads(pipeline.serialize())
     a, b, c = document["nodes"]
     assert (a["on_error"], a["timeout"]) == ("skip", 3)
     assert b["on_error"] == {"retry": 2, "backoff": 0.5}
-    assert (c["join"], c["parallelism"]) == ({"by_pts": 0.1}, 2)
+    assert (c["join"], c["parallelism"]) == ({"by_pts": 0.1}, 1)
     assert document["connections"] == [
         {"from": "a_0", "to": "b_1", "queue": {"items": 8, "policy": "drop_oldest"}},
         {"from": "a_0", "to": "c_2"},

@@ -473,8 +473,10 @@ class _Reader:
         if "timeout" in node and self.fits(_TIMEOUT, node, "timeout", at):
             made.timeout = float(node["timeout"])
         if "parallelism" in node and self.fits(_PARALLELISM, node, "parallelism", at):
-            known = entry(made.node_type)
-            if node["parallelism"] > 1 and known is not None and not known.get("stateless"):
+            name = find_type(made.node_type, self.types)
+            # Of a type of the user's nobody knows, and so its nodes take one value at a time.
+            known = (entry(name) or {}) if name and self.types[name] is not None else {}
+            if node["parallelism"] > 1 and name is not None and not known.get("stateless"):
                 self.problem(
                     '"parallelism" is for node types that keep no state, '
                     f"and {made.node_type} does",

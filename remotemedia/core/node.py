@@ -31,9 +31,11 @@ class Node:
 
     In a run a node is initialized once, processes its values one after the other, is flushed at
     the end of input and is cleaned up: after success, and just as well after an error, a timeout
-    or a cancellation. All four methods may be plain or ``async``. A node object of yours is used as
-    it is, run after run, so what it collects can be read from it afterwards; runs of one pipeline
-    that hold such nodes take turns. Treat the values as read-only: another node may get the same.
+    or a cancellation. All four methods may be plain or ``async``: plain ones are called on the
+    thread that waits for the run, or in the event loop; async nodes wait side by side in the event
+    loop. A node object of yours is used as it is, run after run, so what it collects can be read
+    from it afterwards; runs of one pipeline that hold such nodes take turns. Treat the values as
+    read-only: another node may get the same.
 
     The arguments of the constructor are the node's parameters; a manifest holds them.
 
@@ -104,8 +106,8 @@ class Node:
                 list of each value of the first connection and the latest of every other, and
                 ``{"by_pts": seconds}`` lists of values whose presentation times differ from the
                 first connection's by no more.
-            parallelism: how many values the native library may process at once, 1 to 64, if the
-                node's type keeps no state; order stays. The Python engine takes one at a time.
+            parallelism: how many values may be processed at once, if the node's type says that it
+                keeps no state, as nodes in C can; order stays. All others take one at a time.
         """
         given = {
             "join": join, "on_error": on_error, "timeout": timeout, "parallelism": parallelism

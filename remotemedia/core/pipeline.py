@@ -185,10 +185,10 @@ class Pipeline:
         Args:
             source: what gives the values.
             target: what takes them.
-            queue: how the connection's queue is made, where the engine has one: ``items``,
-                ``bytes`` and ``ms`` bound it, and ``policy`` says what happens when it is full:
-                ``"block"``, ``"drop_oldest"``, ``"drop_newest"`` or ``"error"``. The Python engine
-                has no queues, as it takes an item through all nodes before the next.
+            queue: how the connection's queue is made: ``items``, ``bytes`` and ``ms`` bound it, and
+                ``policy`` says what happens when it is full: ``"block"``, ``"drop_oldest"``,
+                ``"drop_newest"`` or ``"error"``. With ``use_rust=False`` there are no queues, as
+                the Python engine takes an item through all nodes before the next.
 
         Returns:
             The pipeline, so that calls can be chained.

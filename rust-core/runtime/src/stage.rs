@@ -187,6 +187,8 @@ impl Body {
             settings: VecDeque::new(),
             desk: match stage.role {
                 Role::Sync | Role::Async => None,
+                // What the host has in hand no queue can hold back, or drop.
+                Role::Host if stage.bounded => Some(Box::new(Desk::new(1, now))),
                 Role::Host => Some(Box::new(Desk::new(Desk::WINDOW, now))),
                 Role::Crew(count) => Some(Box::new(Desk::new(count, now))),
             },
