@@ -65,18 +65,9 @@ def test_a_process_ends_cleanly(shape: str, end: str) -> None:
         endurance.clean(("leave", shape, end, kind), endurance.ENDS[end])
 
 
-STAYS = pytest.mark.xfail(
-    strict=True, reason="asyncio tells of the session's task, which stays in the closed loop"
-)
-
-
 @pytest.mark.parametrize("how", endurance.LOOPS)
 @pytest.mark.parametrize("kind", list(endurance.KINDS))
-def test_a_loop_ends_before_the_session(
-    how: str, kind: str, request: pytest.FixtureRequest
-) -> None:
-    if how != "run ended" and kind not in ("native", "waits", "heavy"):
-        request.applymarker(STAYS)
+def test_a_loop_ends_before_the_session(how: str, kind: str) -> None:
     endurance.clean(("leave_loop", how, kind), 0)
 
 

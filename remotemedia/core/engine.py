@@ -153,6 +153,21 @@ def _woken_by_signals(loop: AbstractEventLoop) -> Generator[None, None, None]:
             signal.set_wakeup_fd(-1)
 
 
+@contextmanager
+def signals_later() -> Generator[None, None, None]:
+    """Ctrl-C and other signals come to this thread when the block has ended."""
+    import signal
+
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def close_loop(loop: AbstractEventLoop) -> None:
     """Like the end of ``asyncio.run``; but what does not want to end is left behind after a
     while."""

@@ -519,7 +519,11 @@ class Host:
         if owner is None:
             self.waiting.append((lane, call, result))
             return
-        loop = self.loop = owner.need_loop()
+        try:
+            loop = self.loop = owner.need_loop()
+        except BaseException:
+            _closed(result)
+            raise
         lane.busy, lane.given_up = True, False
         lane.task = loop.create_task(self._wait(lane, call, result))
         lane.task.add_done_callback(partial(self._never_begun, lane, result))
@@ -528,8 +532,7 @@ class Host:
         """A task that was cancelled before its first step leaves everything to be done."""
         if lane.task is not task:
             return
-        if hasattr(result, "close"):
-            result.close()
+        _closed(result)
         self._leave(lane)
         if not lane.given_up:
             from asyncio import CancelledError
@@ -642,7 +645,14 @@ class Host:
             from concurrent.futures import ThreadPoolExecutor
 
             lane.executor = ThreadPoolExecutor(1, f"remotemedia-{lane.planned.id}")
-        lane.future = lane.executor.submit(copy_context().run, self._do_in_thread, lane, call)
+        try:
+            lane.future = lane.executor.submit(copy_context().run, self._do_in_thread, lane, call)
+        except RuntimeError as error:
+            if "shutdown" not in str(error):
+                # No thread can be started.
+                self._answer(lane, call, None, error)
+            # Or the process exits, and nobody waits for the node any more.
+            return
         if call[3] == CLEANUP:
             lane.executor.shutdown(wait=False)
 
@@ -773,6 +783,12 @@ class Host:
             return "".join(lines) or None
         frame = sys._current_frames().get(lane.thread) if lane.thread is not None else None
         return None if frame is None else "".join(traceback.format_stack(frame))
+
+
+def _closed(result: Any) -> None:
+    """Closes a coroutine that has not begun, or it would complain."""
+    if hasattr(result, "close"):
+        result.close()
 
 
 def _rank(item: int) -> int:

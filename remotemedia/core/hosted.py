@@ -16,7 +16,14 @@ from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from remotemedia import marshal, native
-from remotemedia.core.engine import GRACE, close_loop, outside_of_loops, until_complete, waited
+from remotemedia.core.engine import (
+    GRACE,
+    close_loop,
+    outside_of_loops,
+    signals_later,
+    until_complete,
+    waited,
+)
 from remotemedia.core.host import METHODS, TASKS, Host, HostNode, waits
 from remotemedia.core.native_stream import (
     AGAIN,
@@ -105,6 +112,8 @@ class HostedStream(NativeStream):
         self._missed = False
         self._own_loop = False
         self._soon = False
+        #: Whether the process is about to exit.
+        self._exits = False
         super().__init__(prepared, window, timeout, loop)
         native.end_at_exit(self)
 
@@ -401,26 +410,26 @@ class HostedStream(NativeStream):
         self._host.context.run(prepare)
 
     def end_at_exit(self) -> None:
-        """The process exits: whoever is at work is not waited for."""
+        """The process exits. Nodes are cleaned up, unless somebody is at work or waits: that would
+        be told of an end that he has not asked for, or be waited for."""
         if self._closed:
             return
-        self._stop()
-        loop = self._loop
-        if loop is not None and not self._own_loop:
-            # It does not run any more.
-            self._host.forget()
-            self._loop, self._fd = None, -1
+        self._exits = True
+        if any(self._waiting.values()) or not self._pulling.acquire(False):
+            return
         try:
-            if self._pulling.acquire(timeout=GRACE):
-                try:
-                    self._finish_up()
-                    self._close_loop()
-                finally:
-                    self._pulling.release()
+            self._stop()
+            if self._loop is not None and not self._own_loop:
+                # It does not run any more.
+                self._host.forget()
+                self._loop, self._fd = None, -1
+            self._finish_up()
+            self._close_loop()
         except Exception:  # noqa: BLE001  nodes of the user's may do anything
             logger().warning("a session that was left open could not be cleaned up", exc_info=True)
-        self._closed = True
-        self._host.quiet()
+        finally:
+            self._host.quiet()
+            self._pulling.release()
 
     def _close_loop(self) -> None:
         if self._own_loop:
@@ -491,7 +500,7 @@ class HostedStream(NativeStream):
         self._shut()
 
     def abandon(self) -> None:
-        if self._closed:
+        if self._closed or self._exits:
             return
         loop = self._loop
         if loop is None or self._own_loop:
@@ -516,8 +525,10 @@ class HostedStream(NativeStream):
         if self._loop is None:
             import asyncio
 
-            self._loop, self._own_loop = asyncio.new_event_loop(), True
-            self._read_descriptor()
+            # Half a loop would complain.
+            with signals_later():
+                self._loop, self._own_loop = asyncio.new_event_loop(), True
+                self._read_descriptor()
         return self._loop
 
     def _loop_is_mine(self) -> bool:
