@@ -34,7 +34,12 @@ from remotemedia.core.native_stream import (
 )
 from remotemedia.core.schema import did_you_mean
 from remotemedia.core.session import Want, in_work, resolve
-from remotemedia.errors import ManifestError, RemoteMediaError, RunCancelledError
+from remotemedia.errors import (
+    ManifestError,
+    MarshalError,
+    RemoteMediaError,
+    RunCancelledError,
+)
 
 from remotemedia.result import Result
 
@@ -96,7 +101,6 @@ class HostedStream(NativeStream):
         loop: bool,
         turn: Turn,
     ) -> None:
-        self._deadline = None if timeout is None else perf_counter() + timeout
         self._host = host
         host.begin(self)
         self._turn: Optional[Turn] = turn
@@ -106,6 +110,8 @@ class HostedStream(NativeStream):
         self._own_loop = False
         self._soon = False
         super().__init__(prepared, window, timeout, loop)
+        # Not before that of the library.
+        self._deadline = host.deadline = None if timeout is None else perf_counter() + timeout
 
     # --- crossings --------------------------------------------------------------------------------
 
@@ -124,9 +130,7 @@ class HostedStream(NativeStream):
         status, error = 0, None
         if not struct.len:
             struct.most_tasks = TASKS
-            status, error = self._exchange(
-                call, host.outgoing(), host.parts, most, want, slice_us
-            )
+            status, error = self._exchange(call, host.outgoing(), host.parts, most, want, slice_us)
             host.sent()
         if struct.len:
             self._take(call)
@@ -151,6 +155,11 @@ class HostedStream(NativeStream):
             error.__cause__ = cause
             return error
         return self._host.explained(error)
+
+    def _refusal(self, error: RemoteMediaError) -> RemoteMediaError:
+        if error is not self._error and not isinstance(error, MarshalError):
+            error = self._explained(error)
+        return super()._refusal(error)
 
     # --- who drives -------------------------------------------------------------------------------
 
@@ -376,7 +385,9 @@ class HostedStream(NativeStream):
             found["stack"] = host.stack(lane)
             found["words"] = words if before == "nothing waits" else f"{words}; {before}"
         elif self._turn is not None:
-            found["words"] = "the run has not begun: its nodes belong to another run of the pipeline"
+            found["words"] = (
+                "the run has not begun: its nodes belong to another run of the pipeline"
+            )
         return found
 
     # --- the end ----------------------------------------------------------------------------------
@@ -446,7 +457,9 @@ class HostedStream(NativeStream):
                 if lane.task is not None or lane.future is not None
             ]
             # To clean up takes as long as it takes.
-            await asyncio.wait(tasks, timeout=GRACE if any(lane.given_up for lane in lanes) else None)
+            await asyncio.wait(
+                tasks, timeout=GRACE if any(lane.given_up for lane in lanes) else None
+            )
             if any(lane in host.unfinished and lane.given_up for lane in lanes):
                 host.leave_behind()
                 if not host.ready:
@@ -646,11 +659,12 @@ class HostedBatch(HostedStream):
     def _result(self) -> Result:
         if self._error is not None:
             raise self._error
+        # The run, whose the descriptor is, may be gone with that.
+        self._leave_loop()
         try:
             self._batch.wait()
         except RemoteMediaError as error:
             raise self._explained(error) from error.__cause__
-        # The run may be gone with that.
         self._place = self._slot = None
         return self._batch.result()
 
@@ -731,6 +745,7 @@ class Hosted:
         try:
             around = turn.hold()
             run = self._prepared.begin(items, timeout)
+            host.deadline = None if timeout is None else perf_counter() + timeout
             if turn.has_come() and self._work_straight(run, host):
                 try:
                     run.wait()

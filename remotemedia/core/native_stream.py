@@ -349,7 +349,8 @@ class NativeStream:
                 count = self._ask(0, 0, text, parts)[1]
                 self._pushed = number + count
             except RemoteMediaError as error:
-                raise self._refusal(error).with_traceback(None) from None
+                refusal = self._refusal(error)
+                raise refusal.with_traceback(None) from refusal.__cause__
             except BaseException:
                 # Ctrl-C, for one: items may be in that nobody has counted.
                 self._pushed = self._state()["items"]
@@ -518,7 +519,8 @@ class NativeStream:
                 place = self._ids.index(node)
                 error.pointer = f"/nodes/{place}/params{error.pointer or ''}"
                 raise
-            raise self._refusal(error) from None
+            refusal = self._refusal(error)
+            raise refusal from refusal.__cause__
 
     def report(self) -> dict[str, Any]:
         return self._query(self._library.lib.rm_run_report, "report")
