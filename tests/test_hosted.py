@@ -103,6 +103,19 @@ class Fails(Node):
         return self.came
 
 
+@pytest.mark.parametrize("backoff", [0, 0.001])
+@pytest.mark.parametrize("use_rust", [True, False])
+def test_nothing_comes_before_what_is_tried_again(backoff: float, use_rust: bool) -> None:
+    node = Fails(once=[2, 5]).options(on_error={"retry": 1, "backoff": backoff})
+    pipeline = Pipeline("again", [node])
+    came = [0, 1, 2, 2, 3, 4, 5, 5]
+    assert pipeline.run_sync(range(6), use_rust=use_rust) == [*range(6), came]
+    with pipeline.open(use_rust=use_rust) as run:
+        run.push_many(range(6))
+        run.end()
+        assert [output.value for output in run] == [*range(6), came]
+
+
 def test_whoever_pushes_is_told_of_the_exception_and_so_is_whoever_pulls() -> None:
     with Pipeline("fails", [Fails(once=[0])]).open() as run:
         run.push(0)
