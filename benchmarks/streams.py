@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import warnings
 from collections import deque
 from pathlib import Path
 from queue import SimpleQueue
@@ -183,10 +182,7 @@ def python_nodes(given: dict[str, list[Any]]) -> tuple[str, Works]:
 
     nodes = [Pass(), Pass(), Pass()]
     pipeline = Pipeline("python", [PassThroughNode(), Identity(), PassThroughNode()])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EngineWarning)
-        engine = pipeline.run_sync([0]).engine
-    ours = f"ours, sync, {engine} engine"
+    ours = "ours, sync"
     loop = asyncio.new_event_loop()
     works: Works = {}
     for workload in ("python node", "python node, batch"):

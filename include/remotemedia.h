@@ -340,6 +340,14 @@ typedef struct rm_view {
   uint32_t child_count;
   /* RM_WRITABLE or 0; ignored in what you pass in. */
   uint32_t flags;
+  /*
+   RM_TENSOR in the parts of a call: a number below 2^31 by which you know it, or 0. Where it
+   comes out as it went in, whole and unchanged, the text has minus that number in the place of
+   a part's index (not in JSON). In rm_call_exchange such a part is lent, see there.
+   */
+  uint32_t tag;
+  /* 0. */
+  uint32_t reserved;
 } rm_view;
 
 /* What the library calls when it has read your memory for the last time (rule 7). */
@@ -474,6 +482,12 @@ typedef struct rm_call {
   uint32_t accepted;
   /* Out: what the text and the parts belong to, if they are not in `buffer`. Yours. */
   struct rm_data *held;
+  /* In: room for the tags of parts that were lent and are not used any more, or NULL. */
+  uint32_t *released;
+  /* In: how many tags there is room for. */
+  uint32_t released_len;
+  /* Out: how many there are. Those without room come the next time. */
+  uint32_t released_count;
 } rm_call;
 
 /* An output of a run that was opened. */
@@ -994,7 +1008,9 @@ int64_t rm_run_fd(struct rm_run *run);
  as there is room, to all sources or to the one whose id is `node` (None for all); `accepted`
  gets how many that were. `answers` are those to tasks, `[node, id, values, ...]`, where an object
  `{"code", "message", "hint"}` in place of the values is a failure (all optional; the code is
- RM_E_NODE unless it is one of RM_E_*). Binary parts are copied.
+ RM_E_NODE unless it is one of RM_E_*). Binary parts are copied, but for tensors with a `tag`: those
+ are lent. Their memory must stay as it is until the tag comes in `released`, or the run and
+ everything that came out of it is freed; until then no other part may have this tag.
 
  Then, unless there is what `want` says (RM_WANT_*, 0 for nothing), works and waits for that, for
  `slice_us`. Who takes tasks waits for them too: those that are found are given when it returns,

@@ -143,6 +143,8 @@ typedef struct rm_view {
   struct rm_data *const *children;
   uint32_t child_count;
   uint32_t flags;
+  uint32_t tag;
+  uint32_t reserved;
 } rm_view;
 
 typedef void (*rm_release_fn)(void *user_data);
@@ -205,6 +207,9 @@ typedef struct rm_call {
   uint32_t most_tasks;
   uint32_t accepted;
   struct rm_data *held;
+  uint32_t *released;
+  uint32_t released_len;
+  uint32_t released_count;
 } rm_call;
 
 typedef struct rm_output {

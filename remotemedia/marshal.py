@@ -29,7 +29,7 @@ from remotemedia.media import Media
 #: How deep lists and dicts in an item may be nested.
 MAX_DEPTH = 100
 
-_ESCAPE = "$rm"
+ESCAPE = "$rm"
 _MIN_INT = -(2**63)
 _MAX_INT = 2**64 - 1
 
@@ -154,7 +154,7 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
         code = codes[kind].get(value.dtype)
         if code is not None and value.flags.c_contiguous:
             parts.append(Part("tensor", value, code, value.shape))
-            return {_ESCAPE: len(parts) - 1}
+            return {ESCAPE: len(parts) - 1}
     if kind is list or kind is tuple:
         _check_depth(path, place, levels)
         return [_walk(item, (*path, i), parts, place, levels) for i, item in enumerate(value)]
@@ -178,10 +178,10 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
                     "convert the keys with str()",
                 )  # fmt: skip
             plain[name] = _walk(item, (*path, key), parts, place, levels)
-        return {_ESCAPE: plain} if _ESCAPE in plain else plain
+        return {ESCAPE: plain} if ESCAPE in plain else plain
     if isinstance(value, Media):
         parts.append(_media(value))
-        return {_ESCAPE: len(parts) - 1}
+        return {ESCAPE: len(parts) - 1}
     if is_foreign(kind):
         from remotemedia import interop
 
@@ -195,7 +195,7 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
     part = None if isinstance(value, str) else _binary(value, path, place)
     if part is not None:
         parts.append(part)
-        return {_ESCAPE: len(parts) - 1}
+        return {ESCAPE: len(parts) - 1}
     # Subclasses cross as what they derive from, whatever they say of themselves.
     for base, exact in _BASES:
         if isinstance(value, base):
@@ -485,8 +485,8 @@ def restore(value: Any, part: Callable[[int], Any]) -> Any:
         return [restore(item, part) for item in value]
     if type(value) is not dict:
         return value
-    if _ESCAPE in value:
-        content = value[_ESCAPE]
+    if ESCAPE in value:
+        content = value[ESCAPE]
         if type(content) is int:
             return part(content)
         if type(content) is str:

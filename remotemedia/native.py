@@ -76,6 +76,8 @@ INLINE_US = 100
 _MANIFEST_BYTES = 1 << 20
 #: How many bytes of outputs a call gives without a run that holds them.
 _ROOM = 4096
+#: How many tags of released arrays a place has room for.
+_RELEASED = 128
 #: How many shapes of arrays are remembered.
 _SHAPES = 256
 #: How many places for calls are kept for the next ones, and views in each of them.
@@ -261,8 +263,15 @@ class _Library:
         return int(self.ffi.cast("intptr_t", data))
 
     def place(self) -> _Call:
-        """A new place for a call."""
-        return _Call(self)
+        """A new place for exchanges."""
+        return _Call(self, tags=False)
+
+    def lending_place(self) -> _Call:
+        """One that also says which of the arrays that were lent are not used any more."""
+        call = _Call(self, tags=False)
+        call.released = self.ffi.new("uint32_t[]", _RELEASED)
+        call.struct.released, call.struct.released_len = call.released, _RELEASED
+        return call
 
     def adopt(self, data: Any) -> Any:
         """The place for an rm_data that is ours."""
@@ -582,9 +591,12 @@ class Prepared:
             return Run(self, call, held, arrays, parts)
         return self.result(call, held, arrays, parts)
 
-    def result(self, call: _Call, held: Any, arrays: Any, parts: list[marshal.Part]) -> Result:
+    def result(
+        self, call: _Call, held: Any, arrays: Any, parts: list[marshal.Part], lent: Any = None
+    ) -> Result:
         """What a call has given. The place is kept for the next ones, unless the outputs are in it:
-        ``held``, ``arrays`` and ``parts`` are of its input."""
+        ``held``, ``arrays`` and ``parts`` are of its input, ``lent`` are arrays by their tags that
+        were lent later."""
         library = self._library
         struct = call.struct
         given = struct.given
@@ -597,7 +609,7 @@ class Prepared:
                 else:
                     outputs = [marshal.same(part) for part in parts]
             if given & _RM_ESCAPED:
-                outputs = marshal.restore(outputs, call.reader(held, arrays))
+                outputs = marshal.restore(outputs, call.reader(held, arrays, lent))
         if given < _RM_HELD and len(library.calls) < _CALLS and call.count <= _VIEWS:
             library.calls.append(call)
         result = new_result(Result)
@@ -665,18 +677,23 @@ class _Call:
         "library",
         "mark",
         "plain",
+        "released",
         "room",
         "slice_us",
         "struct",
+        "tags",
         "templates",
         "text",
         "timeout",
         "views",
     )
 
-    def __init__(self, library: _Library) -> None:
+    def __init__(self, library: _Library, tags: bool = True) -> None:
         ffi = library.ffi
         self.library = library
+        #: Whether arrays that are lent have their places, from 1, as tags, and so are known when
+        #: they come out as they went in.
+        self.tags = tags
         self.struct = ffi.gc(ffi.new("rm_call *"), library.lib.rm_call_clear)
         self.room = ffi.new("char[]", _ROOM)
         #: Where the text of the outputs stands if there is no run.
@@ -694,6 +711,8 @@ class _Call:
         self.struct.buffer_len = _ROOM
         self.templates: list[Any] = []
         self.views: list[Any] = []
+        #: Room for the tags of what was released, where that is asked for.
+        self.released: Any = None
 
     def lend(self, arrays: list[Any]) -> Optional[list[Any]]:
         """Puts views of NumPy arrays in the place; gives what has to stay for as long as they are
@@ -724,6 +743,8 @@ class _Call:
                         return None
                     self.array[at] = template.view
                     templates[at] = template
+                    if self.tags:
+                        views[at].tag = at + 1
                 data = from_buffer(array)
                 views[at].data = data
                 held.append(data)
@@ -732,14 +753,6 @@ class _Call:
             # It is not C-contiguous.
             return None
         return held
-
-    def show_or_lend(self, parts: list[marshal.Part]) -> Any:
-        """Puts views of binary parts in the place, at less cost if they are NumPy arrays."""
-        if all(part.kind == "tensor" for part in parts):
-            held = self.lend([part.memory for part in parts])
-            if held is not None:
-                return held
-        return self.show(parts)
 
     def show(self, parts: list[marshal.Part]) -> Any:
         """Puts views of binary parts in the place; gives what :meth:`lend` gives."""
@@ -755,13 +768,24 @@ class _Call:
         """The text of outputs that a run holds."""
         return self.library.ffi.buffer(self.struct.text, self.struct.len)
 
-    def reader(self, held: Any, arrays: Any) -> Callable[[int], Any]:
-        """What gives the binary part of the outputs with a number."""
+    def reader(self, held: Any, arrays: Any, lent: Any) -> Callable[[int], Any]:
+        """What gives the binary part of the outputs with a number, or what was lent with a tag."""
+        known: Any = held
         if arrays is not None:
             address = self.library.address
-            held = {address(data): (data, marshal.part(array)) for data, array in zip(held, arrays)}
-        views, keep = self.struct.given_parts, (self, held)
-        return lambda index: self.library.memory(views[index], keep, held)
+            known = {
+                address(data): (data, marshal.part(array)) for data, array in zip(held, arrays)
+            }
+        views, keep = self.struct.given_parts, (self, held, lent)
+
+        def read(index: int) -> Any:
+            if index >= 0:
+                return self.library.memory(views[index], keep, known)
+            if arrays is not None and -index <= len(arrays):
+                return marshal.read_only_view(arrays[-index - 1])
+            return lent[-index]
+
+        return read
 
 
 #: Runs that a thread of an executor is waiting for.
@@ -792,21 +816,53 @@ def _cancelled_at_exit(run: Run) -> None:
 class Run:
     """A run that takes longer."""
 
-    __slots__ = ("__weakref__", "_call", "_input", "_library", "_prepared")
+    __slots__ = ("__weakref__", "_call", "_input", "_library", "_prepared", "_tag", "lent")
 
-    def __init__(self, prepared: Prepared, call: _Call, *given: Any) -> None:
+    def __init__(
+        self, prepared: Prepared, call: _Call, held: Any, arrays: Any, parts: list[marshal.Part]
+    ) -> None:
         self._prepared = prepared
         self._library = call.library
         #: The place of the rm_run.
         self._call = call
         #: What the input is made of: its memory is used where it is.
-        self._input = given
+        self._input = held, arrays, parts
+        #: Arrays by their tags that were lent to it after that.
+        self.lent: dict[int, Any] = {}
+        #: The last tag that was used.
+        self._tag = call.count
         call.struct.slice_us = call.slice_us = _SLICE_US
 
     @property
     def prepared(self) -> Prepared:
         """What is run."""
         return self._prepared
+
+    def known(self, tag: int) -> Any:
+        """The array that was lent with this tag; it cannot be written to."""
+        arrays = self._input[1]
+        if arrays is not None and tag <= len(arrays):
+            return marshal.read_only_view(arrays[tag - 1])
+        return marshal.read_only_view(self.lent[tag])
+
+    def lend(self, call: _Call, parts: list[marshal.Part]) -> None:
+        """Puts views of binary parts in a place for an exchange. NumPy arrays are lent, until the
+        library says that it is done with them, if there is nothing else; else all are copied."""
+        if all(part.kind == "tensor" for part in parts):
+            arrays = [part.memory for part in parts]
+            if call.lend(arrays) is not None:
+                for view, array in zip(call.views, arrays):
+                    self._tag += 1
+                    view.tag = self._tag
+                    self.lent[self._tag] = array
+                return
+        call.show(parts)
+
+    def forget_released(self, call: _Call) -> None:
+        """Forgets what the library is done with."""
+        struct, lent = call.struct, self.lent
+        for tag in self._library.ffi.unpack(struct.released, struct.released_count):
+            lent.pop(tag, None)
 
     @property
     def place(self) -> Any:
@@ -864,7 +920,8 @@ class Run:
         if call.struct.given < _RM_HELD:
             # Nothing lies in the run, and the place is used again.
             self._library.lib.rm_call_clear(call.struct)
-        return self._prepared.result(call, *self._input)
+        held, arrays, parts = self._input
+        return self._prepared.result(call, held, arrays, parts, self.lent)
 
     def report(self) -> dict[str, Any]:
         """Counts and times, up to now or of all of it."""

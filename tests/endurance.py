@@ -24,7 +24,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from array import array
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -65,8 +65,8 @@ def test_what_generates_without_end_ends_when_the_run_is_cancelled(kind: type[En
     endless = kind()
     with Pipeline("endless", [endless]).open() as run:
         endless.run, endless.act = run, "cancel"
+        run.push("endless")
         with pytest.raises(RunCancelledError):
-            run.push("endless")
             run.pull()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -88,6 +88,10 @@ def waits(planned: HostNode) -> bool:
     return node.runs_in is not None or any(
         getattr(getattr(method, "__code__", None), "co_flags", 0) & _WAITS for method in methods
     )
+
+
+#: Makes a part without a call in Python.
+_part = partial(tuple.__new__, marshal.Part)
 
 
 class _Lane:
@@ -185,8 +189,8 @@ class Host:
 
     def __init__(self, nodes: list[HostNode]) -> None:
         self.lanes = {planned.place: _Lane(planned) for planned in nodes}
-        #: Whose run it is. Not kept, so that a run which an exception of a signal handler's has made
-        #: everybody forget is gone.
+        #: Whose run it is. Not kept, so that a run is gone which an exception of a signal handler's
+        #: has made everybody forget.
         self._owner: Callable[[], Optional[Owner]] = lambda: None
         #: What waits for an event loop, if there is no owner yet.
         self.waiting: list[tuple[_Lane, Call, Any]] = []
@@ -239,10 +243,8 @@ class Host:
     def came(self, tasks: list[Any], read: Optional[Callable[[int], Any]]) -> None:
         """Takes tasks as the library wrote them."""
         rest = iter(tasks)
-        for place, number, item, kind, value in zip(rest, rest, rest, rest, rest):
-            if read is not None and type(value) not in marshal.SCALARS:
-                value = marshal.restore(value, read)
-            self.ready.append((place, number, item, kind, value))
+        for task in zip(rest, rest, rest, rest, rest):
+            self._came_one(task, read)
 
     # --- tasks ------------------------------------------------------------------------------------
 
@@ -286,7 +288,7 @@ class Host:
 
     def _do(self, lane: _Lane, call: Call, thread: int) -> None:
         """Does a task, or begins with it."""
-        place, number, item, kind, value = call
+        _, _, item, kind, value = call
         if self._is_idle(item, kind):
             return
         if lane.threaded:
@@ -294,7 +296,6 @@ class Host:
             return
         lane.item, lane.thread, lane.since = item, thread, perf_counter()
         lane.kind = kind
-        had = len(self.parts)
         try:
             if kind == PROCESS:
                 if lane.failed:
@@ -302,17 +303,28 @@ class Host:
                 result = lane.process(value)
             else:
                 result = self._other(lane, kind, value)
-            if result is None:
-                values = []
-            elif type(result) in marshal.SCALARS or type(result) in marshal.codes:
-                values = [marshal.plain(result, self.parts, "output")]
-            else:
+        except Exception as error:  # noqa: BLE001  users' code may raise anything
+            self._answer(lane, call, None, error)
+        else:
+            self._answer(lane, call, result)
+
+    def _answer(
+        self, lane: _Lane, call: Call, result: Any, error: Optional[Exception] = None
+    ) -> None:
+        """Answers a task with what a method gave or raised, or waits for what it promises."""
+        place, number, item, kind, _ = call
+        had = len(self.parts)
+        values: list[Any] = []
+        try:
+            if error is not None:
+                raise error
+            if result is not None:
                 if hasattr(result, "__await__") or isinstance(result, AsyncGeneratorType):
                     self._begin_to_wait(lane, call, result)
                     return
                 values = self._collected(lane, result, self.parts)
-            if kind != PROCESS and kind != _FLUSH:
-                values = []
+                if kind != PROCESS and kind != _FLUSH:
+                    values = []
             if lane.timed:
                 self._check_time(lane)
         except GivenUp:
@@ -324,6 +336,49 @@ class Host:
             self._succeeded(lane, kind)
             self.answers += (place, number, values)
         lane.kind = None
+
+    def work_straight(self, tasks: list[Any], read: Optional[Callable[[int], Any]]) -> None:
+        """Does tasks as the library wrote them, in the context of this code: the usual ones, a
+        value in and one out, at least cost."""
+        lanes, answers, parts, codes = self.lanes, self.answers, self.parts, marshal.codes
+        rest = iter(tasks)
+        calls: Iterator[Call] = zip(rest, rest, rest, rest, rest)
+        for place, number, item, kind, value in calls:
+            lane = lanes[place]
+            if kind != PROCESS or lane.failed or lane.timed or item > self.failed_at:
+                self._came_one((place, number, item, kind, value), read)
+                break
+            if read is not None and type(value) is not int and type(value) is not float:
+                value = marshal.restore(value, read)
+            lane.kind, lane.item = kind, item
+            try:
+                result = lane.process(value)
+            except Exception as error:  # noqa: BLE001  users' code may raise anything
+                self._answer(lane, (place, number, item, kind, value), None, error)
+                continue
+            known = codes.get(type(result))
+            if known is not None:
+                code = known.get(result.dtype)
+                if code is not None and result.flags.c_contiguous:
+                    answers += (place, number, [{marshal.ESCAPE: len(parts)}])
+                    parts.append(_part(("tensor", result, code, result.shape, b"", None)))
+                    lane.kind = None
+                    continue
+            self._answer(lane, (place, number, item, kind, value), result)
+            if self.waiting:
+                break
+        else:
+            return
+        for task in calls:
+            self._came_one(task, read)
+        if not self.waiting:
+            self.work_off_here()
+
+    def _came_one(self, task: Call, read: Optional[Callable[[int], Any]]) -> None:
+        place, number, item, kind, value = task
+        if read is not None and type(value) not in marshal.SCALARS:
+            value = marshal.restore(value, read)
+        self.ready.append((place, number, item, kind, value))
 
     def _is_idle(self, item: int, kind: int) -> bool:
         """Whether nobody needs the answer."""
@@ -582,7 +637,7 @@ class Host:
             return await work
         import asyncio
 
-        task = asyncio.ensure_future(cast("Coroutine[Any, Any, Any]", _coroutine(work)))
+        task = asyncio.ensure_future(_coroutine(work))
         try:
             await asyncio.wait({task}, timeout=max(0.0, lane.since + timeout - perf_counter()))
             if task.done():

@@ -40,7 +40,6 @@ from remotemedia.errors import (
     RemoteMediaError,
     RunCancelledError,
 )
-
 from remotemedia.result import Result
 
 if TYPE_CHECKING:
@@ -186,7 +185,8 @@ class HostedStream(NativeStream):
         if self._turn is not None and not self._comes():
             return AGAIN
         host.work_off(_TURN_IN_LOOP if self._loop is not None else 0.001)
-        if self._over:
+        over: bool = self._over
+        if over:
             return END
         # Somebody has more to do than to wait.
         busy = bool(host.ready)
@@ -308,13 +308,13 @@ class HostedStream(NativeStream):
                     self._ring()
 
     def try_pull(self, most: int) -> list[Any]:
-        if len(self._fetched) < max(most, 1) and not self._over and self._loop_is_mine():
-            if self._pulling.acquire(False):
-                try:
-                    if most or self._is_over():
-                        self._step(0, 0.0)
-                finally:
-                    self._pulling.release()
+        missing = len(self._fetched) < max(most, 1) and not self._over
+        if missing and self._loop_is_mine() and self._pulling.acquire(False):
+            try:
+                if most or self._is_over():
+                    self._step(0, 0.0)
+            finally:
+                self._pulling.release()
         return self._pulled(most)
 
     def _check_open(self) -> None:
@@ -451,15 +451,13 @@ class HostedStream(NativeStream):
             lanes = host.unfinished
             if not lanes:
                 return
-            tasks = [
-                lane.task or asyncio.wrap_future(lane.future)
+            work: list[Any] = [
+                asyncio.wrap_future(lane.future) if lane.future is not None else lane.task
                 for lane in lanes
-                if lane.task is not None or lane.future is not None
             ]
             # To clean up takes as long as it takes.
-            await asyncio.wait(
-                tasks, timeout=GRACE if any(lane.given_up for lane in lanes) else None
-            )
+            limit = GRACE if any(lane.given_up for lane in lanes) else None
+            await asyncio.wait(work, timeout=limit)
             if any(lane in host.unfinished and lane.given_up for lane in lanes):
                 host.leave_behind()
                 if not host.ready:
@@ -656,6 +654,9 @@ class HostedBatch(HostedStream):
         finally:
             await self.aclose()
 
+    def _known(self, tag: int) -> Any:
+        return self._batch.known(tag)
+
     def _result(self) -> Result:
         if self._error is not None:
             raise self._error
@@ -741,6 +742,7 @@ class Hosted:
             return self._begin(items, timeout, loop=False).finish()
         turn = self._enter(False)
         run: Optional[native.Run] = None
+        around: object = None
         host = self._spare.pop() if self._spare else Host(self._nodes)
         try:
             around = turn.hold()
@@ -772,32 +774,45 @@ class Hosted:
         host.resume()
         return batch
 
+    def _place(self) -> Any:
+        call = self._prepared.library.lending_place()
+        struct = call.struct
+        struct.most_tasks, struct.want, struct.slice_us = TASKS, WANT_END | WANT_TASK, SLICE_US
+        return call
+
     def _work_straight(self, run: native.Run, host: Host) -> bool:
         """Works on a batch on this thread, at least cost; False if a node waits for something."""
         library = self._prepared.library
-        call = self._calls.pop() if self._calls else library.place()
-        text, parts = b"", host.parts
+        call = self._calls.pop() if self._calls else self._place()
+        text, parts, thread = b"", host.parts, get_ident()
         while True:
             struct = call.struct
             struct.session = run.place
-            struct.most_tasks, struct.want, struct.slice_us = TASKS, WANT_END | WANT_TASK, SLICE_US
-            held = call.show_or_lend(parts) if parts or call.count else None
+            if parts:
+                run.lend(call, parts)
+            elif call.count:
+                struct.part_count = call.count = 0
             status = library.exchange(struct, text, len(text))
-            del held
             if library.pending[0]:
                 library.drain_log()
             if status < 0:
                 raise library.failure(struct.error, RemoteMediaError)
             if text:
                 host.sent()
-            given = struct.given
+            if struct.released_count:
+                run.forget_released(call)
             if struct.len:
+                given = struct.given
                 _, tasks = loads(call.text if given < HELD else call.long_text())  # noqa: S302
-                host.came(tasks, reader(library, call)[0] if given & ESCAPED else None)
+                read = reader(library, call, run.known)[0] if given & ESCAPED else None
                 if given >= HELD:
                     # It keeps what the values of the tasks may be views of.
-                    call = library.place()
-                host.work_off_here()
+                    call = self._place()
+                host.threads.add(thread)
+                try:
+                    host.work_straight(tasks, read)
+                finally:
+                    host.threads.discard(thread)
                 if host.waiting:
                     return False
             elif status == 0:

@@ -72,12 +72,16 @@ _SMALL = 16_384
 _new = tuple.__new__
 
 
-def reader(library: Any, call: Any) -> tuple[Callable[[int], Any], list[bool]]:
-    """What gives the binary part of outputs with a number; and whether one is a view that keeps the
-    place of the call."""
+def reader(
+    library: Any, call: Any, known: Callable[[int], Any]
+) -> tuple[Callable[[int], Any], list[bool]]:
+    """What gives the binary part of outputs with a number, or what was lent with a tag; and whether
+    one is a view that keeps the place of the call."""
     views, kept = call.struct.given_parts, []
 
     def part(at: int) -> Any:
+        if at < 0:
+            return known(-at)
         view = views[at]
         if view.kind == _TENSOR and view.byte_len <= _SMALL:
             array = library.copy(view)
@@ -228,7 +232,7 @@ class NativeStream:
         struct, library = call.struct, self._library
         given = struct.given
         outputs, tasks = loads(call.text if given < HELD else call.long_text())  # noqa: S302
-        read, kept = reader(library, call) if given & ESCAPED else (None, [])
+        read, kept = reader(library, call, self._known) if given & ESCAPED else (None, [])
         ids = self._ids
         made = []
         rest = iter(outputs)
@@ -248,6 +252,9 @@ class NativeStream:
             # Nobody needs what the library keeps.
             library.lib.rm_call_clear(struct)
             struct.given = 0
+
+    def _known(self, tag: int) -> Any:
+        raise NotImplementedError("nothing is lent")
 
     def _take_tasks(self, tasks: list[Any], read: Optional[Callable[[int], Any]]) -> None:
         raise NotImplementedError("there are no nodes that this side implements")

@@ -675,12 +675,12 @@ class _Turn:
         _around.set((*around, self))
         return around
 
-    def leave(self, around: Optional[tuple[_Turn, ...]] = None) -> None:
+    def leave(self, before: Any = None) -> None:
         """The run has ended, and is forgotten."""
         self.over = _yes
         self._turns.pop(self, None)
-        if around is not None:
-            _around.set(around)
+        if before is not None:
+            _around.set(before)
 
     def go_into(self) -> None:
         """From here on this code is part of the run."""

@@ -93,6 +93,12 @@ pub struct rm_call {
     pub accepted: u32,
     /// Out: what the text and the parts belong to, if they are not in `buffer`. Yours.
     pub held: *mut rm_data,
+    /// In: room for the tags of parts that were lent and are not used any more, or NULL.
+    pub released: *mut u32,
+    /// In: how many tags there is room for.
+    pub released_len: u32,
+    /// Out: how many there are. Those without room come the next time.
+    pub released_count: u32,
 }
 
 /// rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are.
@@ -119,7 +125,7 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
         // SAFETY: rules 4 and 6, and what is said above of the parts.
         let (pipeline, input) = unsafe {
             let (pipeline, text) = (borrow(call.pipeline)?, bytes(text.cast(), len, "text")?);
-            let parts = parts(call.parts, part_count, lent)?;
+            let parts = parts(call.parts, part_count, |view| lent(view))?;
             (pipeline, input(kind, text, parts, pipeline.value_depth())?)
         };
         if slice_us < 0 {
@@ -397,7 +403,7 @@ pub(crate) fn end_of_slice(slice_us: i64) -> Option<Instant> {
 pub(crate) unsafe fn parts(
     parts: *const rm_view,
     count: u32,
-    make: unsafe fn(*const rm_view) -> Result<Value>,
+    make: impl Fn(*const rm_view) -> Result<Value>,
 ) -> Result<Vec<Value>> {
     if count == 0 {
         return Ok(Vec::new());
@@ -409,7 +415,7 @@ pub(crate) unsafe fn parts(
     // SAFETY: by contract there is a first one, and the size comes first in it.
     let size = unsafe { (*parts).struct_size } as usize;
     // SAFETY: by contract there are that many, each as large as the first says.
-    (0..count as usize).map(|index| unsafe { make(parts.byte_add(index * size)) }).collect()
+    (0..count as usize).map(|index| make(unsafe { parts.byte_add(index * size) })).collect()
 }
 
 /// The items of a call: text in one of three formats, and its binary parts. Without a text the

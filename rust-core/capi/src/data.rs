@@ -11,7 +11,7 @@ use remotemedia_runtime::{
 };
 use std::ffi::{c_char, c_void};
 use std::ptr::{null, null_mut};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Kind of a value: JSON, with binary parts beside it or without.
 pub const RM_JSON: u32 = 0;
@@ -106,6 +106,12 @@ pub struct rm_view {
     pub child_count: u32,
     /// RM_WRITABLE or 0; ignored in what you pass in.
     pub flags: u32,
+    /// RM_TENSOR in the parts of a call: a number below 2^31 by which you know it, or 0. Where it
+    /// comes out as it went in, whole and unchanged, the text has minus that number in the place of
+    /// a part's index (not in JSON). In rm_call_exchange such a part is lent, see there.
+    pub tag: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 const NOTHING: rm_view = rm_view {
@@ -127,6 +133,8 @@ const NOTHING: rm_view = rm_view {
     children: null(),
     child_count: 0,
     flags: 0,
+    tag: 0,
+    reserved: 0,
 };
 
 /// What a view of a value points to, made when somebody first looks.
@@ -371,13 +379,42 @@ pub(crate) unsafe fn lent(view: *const rm_view) -> Result<Value> {
     }
 }
 
-/// The same, with a copy of the memory.
+/// The same with a copy of the memory; but a tensor with a tag is lent until its tag stands in
+/// `released`.
 ///
 /// # Safety
 /// Every part of the view is what the header says.
-pub(crate) unsafe fn copied(view: *const rm_view) -> Result<Value> {
+pub(crate) unsafe fn copied(view: *const rm_view, released: &Released) -> Result<Value> {
     // SAFETY: by contract.
-    unsafe { Ok(make(&read_view(view)?, false)?.0) }
+    unsafe {
+        let view = read_view(view)?;
+        if view.kind != RM_TENSOR || view.tag == 0 {
+            return Ok(make(&view, false)?.0);
+        }
+        let (value, memory) = make(&view, true)?;
+        let tell = Tell { tag: view.tag, released: released.clone() };
+        match memory {
+            Some(memory) => drop(memory.tell.set(tell)),
+            // It was copied.
+            None => drop(tell),
+        }
+        Ok(value)
+    }
+}
+
+/// The tags of what was lent and is not used any more.
+pub(crate) type Released = Arc<Mutex<Vec<u32>>>;
+
+/// Puts a tag there when this is dropped.
+struct Tell {
+    tag: u32,
+    released: Released,
+}
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        self.released.lock().unwrap_or_else(PoisonError::into_inner).push(self.tag);
+    }
 }
 
 /// A value of these parts, with the caller's memory if it is used where it is.
@@ -406,7 +443,9 @@ unsafe fn make(view: &rm_view, borrow: bool) -> Result<(Value, Option<Arc<Foreig
             }
             RM_TENSOR => {
                 let (tensor, memory) = tensor(view, borrow)?;
-                Ok((Value::Tensor(Arc::new(tensor)), memory))
+                // What was copied is another one.
+                let label = if memory.is_some() { view.tag } else { 0 };
+                Ok((Value::Tensor(Arc::new(tensor.labelled(label))), memory))
             }
             RM_AUDIO => {
                 let rate = sample_rate(text(view.json, view.json_len, "json")?)?;
@@ -578,7 +617,8 @@ pub(crate) unsafe fn gather(
 fn buffer(bytes: &[u8], size: usize, borrow: bool) -> Result<(Buffer, Option<Arc<Foreign>>)> {
     if borrow && bytes.as_ptr().addr().is_multiple_of(size.min(8)) && !bytes.is_empty() {
         let (start, len) = (bytes.as_ptr(), bytes.len());
-        let memory = Arc::new(Foreign { start, len, release: OnceLock::new() });
+        let memory =
+            Arc::new(Foreign { start, len, release: OnceLock::new(), tell: OnceLock::new() });
         return Ok((Buffer::new(Shared(memory.clone())), Some(memory)));
     }
     Ok((Buffer::copy_of(bytes)?, None))
@@ -590,6 +630,8 @@ struct Foreign {
     len: usize,
     /// Set once everything else has succeeded; called when this is dropped.
     release: OnceLock<Release>,
+    /// Who is told then, of memory that was lent by its tag.
+    tell: OnceLock<Tell>,
 }
 
 // SAFETY: the memory stays as it is until the release, and by rule 7 that may come on any thread.

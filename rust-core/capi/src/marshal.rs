@@ -309,6 +309,12 @@ impl Writer<'_> {
                     self.out.push(b'0');
                 }
             }
+            Value::Tensor(tensor) if tensor.label() != 0 => {
+                self.escape();
+                // Below 2^31, as is said in the header.
+                self.small(-(tensor.label() as i32));
+                self.out.push(b'0');
+            }
             Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) | Value::Frame(_) => {
                 self.escape();
                 self.small(self.parts.len() as i32);

@@ -2,7 +2,7 @@
 
 use crate::abi::{RM_AGAIN, rm_status};
 use crate::call::Output;
-use crate::data::rm_data;
+use crate::data::{Released, rm_data};
 use crate::error::rm_error;
 use crate::guard::{Out, guard, quiet, timeout};
 use crate::handle::{Handle, Head, Kind, borrow_inherited, release, share};
@@ -40,6 +40,8 @@ pub struct rm_run {
     output: OnceLock<Output>,
     /// For hosts with an event loop.
     pipe: OnceLock<Option<Pipe>>,
+    /// The tags of what was lent in exchanges and is not used any more.
+    pub(crate) released: Released,
 }
 
 // SAFETY: repr(C), and begins with its head.
@@ -67,6 +69,7 @@ impl rm_run {
             ticket: Mutex::new(ticket),
             output: OnceLock::new(),
             pipe: OnceLock::new(),
+            released: Released::default(),
         })
     }
 

@@ -14,7 +14,7 @@ use remotemedia_runtime::{
 };
 use std::ffi::c_char;
 use std::ptr::null_mut;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 /// What rm_call_exchange waits for: room for another item.
@@ -275,7 +275,9 @@ pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
 /// as there is room, to all sources or to the one whose id is `node` (None for all); `accepted`
 /// gets how many that were. `answers` are those to tasks, `[node, id, values, ...]`, where an object
 /// `{"code", "message", "hint"}` in place of the values is a failure (all optional; the code is
-/// RM_E_NODE unless it is one of RM_E_*). Binary parts are copied.
+/// RM_E_NODE unless it is one of RM_E_*). Binary parts are copied, but for tensors with a `tag`: those
+/// are lent. Their memory must stay as it is until the tag comes in `released`, or the run and
+/// everything that came out of it is freed; until then no other part may have this tag.
 ///
 /// Then, unless there is what `want` says (RM_WANT_*, 0 for nothing), works and waits for that, for
 /// `slice_us`. Who takes tasks waits for them too: those that are found are given when it returns,
@@ -308,7 +310,8 @@ pub extern "C" fn rm_call_exchange(
         let run = &*run;
         if !text.is_empty() {
             // SAFETY: by contract.
-            let parts = unsafe { parts(call.parts, call.part_count, copied)? };
+            let parts =
+                unsafe { parts(call.parts, call.part_count, |view| copied(view, &run.released))? };
             call.accepted = take_in(run, marshal::read(text, Some(&parts), DEPTH)?)?;
         }
         let (mut outputs, mut tasks) = (Vec::new(), Vec::new());
@@ -321,8 +324,23 @@ pub extern "C" fn rm_call_exchange(
             };
         }
         hand_out(call, outputs, tasks)?;
+        tell_released(run, call);
         found
     })
+}
+
+/// Says what is not used any more, as far as there is room.
+fn tell_released(run: &rm_run, call: &mut rm_call) {
+    if call.released.is_null() || !call.released.is_aligned() {
+        return;
+    }
+    let mut released = run.released.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = released.len().min(call.released_len as usize);
+    for (place, tag) in released.drain(..count).enumerate() {
+        // SAFETY: by contract there is room for `released_len` tags.
+        unsafe { call.released.add(place).write(tag) };
+    }
+    call.released_count = count as u32;
 }
 
 /// How deep a text of an exchange may be: the user's values, in lists of ours.

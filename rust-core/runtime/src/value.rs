@@ -260,6 +260,7 @@ pub struct Tensor {
     dtype: DType,
     shape: Box<[i64]>,
     buffer: Buffer,
+    label: u32,
 }
 
 impl Tensor {
@@ -284,7 +285,18 @@ impl Tensor {
                 dtype.name()
             ));
         }
-        Ok(Tensor { dtype, shape: shape.into(), buffer })
+        Ok(Tensor { dtype, shape: shape.into(), buffer, label: 0 })
+    }
+
+    /// The same with a number by which the host knows it, from 1. It is not handed on to what is
+    /// made of the tensor.
+    pub fn labelled(self, label: u32) -> Self {
+        Tensor { label, ..self }
+    }
+
+    /// That number, or 0.
+    pub fn label(&self) -> u32 {
+        self.label
     }
 
     /// A tensor made of these elements.
@@ -331,6 +343,7 @@ impl Tensor {
                 part.iter_mut().for_each(|element| *element = f(*element));
                 check()?;
             }
+            self.label = 0;
             return Ok(self);
         }
         let from = self.bytes().chunks(Tensor::STRIDE * size_of::<T>());
@@ -359,7 +372,7 @@ impl Tensor {
         assert!(range.end <= rows, "a range within the tensor");
         shape[0] = range.len() as i64;
         let buffer = self.buffer.slice(range.start * row..range.end * row);
-        Tensor { dtype: self.dtype, shape, buffer }
+        Tensor { dtype: self.dtype, shape, buffer, label: 0 }
     }
 
     /// Whether nobody else reads its memory, and that may be written to.
