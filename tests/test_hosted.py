@@ -11,7 +11,6 @@ import pytest
 
 from remotemedia import Node, NodeError, Pipeline, RunCancelledError, RunTimeoutError, native
 from remotemedia.core.session import Session
-from remotemedia.errors import RunEndedError
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="the native library is missing")
 
@@ -216,8 +215,34 @@ def test_an_event_loop_forgets_a_run_before_its_descriptor_is_gone() -> None:
     assert not told
 
 
-def test_nothing_goes_in_after_the_end() -> None:
-    with Pipeline("hands", [Hands()]).open() as run:
-        run.end()
-        with pytest.raises(RunEndedError):
-            run.push(1)
+class Closes(Node):
+    """Closes the session that it is part of."""
+
+    run: Any = None
+
+    async def process(self, value: Any) -> Any:
+        self.run.close()
+        return value
+
+
+def test_a_node_that_waits_may_close_its_session() -> None:
+    closes = Closes()
+    with Pipeline("closes", [closes]).open() as run:
+        closes.run = run
+        run.push(1)
+        with pytest.raises(RunCancelledError):
+            run.pull()
+
+
+def test_a_pipeline_runs_after_ctrl_c_at_the_very_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Pipeline("hands", [Hands()])
+    assert pipeline.run_sync([1]) == [1]
+
+    def interrupted(self: native.Run) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(native.Run, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run_sync([2])
+    assert pipeline.run_sync([3], timeout=10) == [3]

@@ -162,8 +162,8 @@ class HostedStream(NativeStream):
 
     # --- who drives -------------------------------------------------------------------------------
 
-    def _refuse_itself(self) -> None:
-        """Whoever is part of the run would wait for itself."""
+    def _is_itself(self) -> bool:
+        """Whether this code is part of the run."""
         own = get_ident() in self._host.threads
         if not own and self._host.loop is not None and get_ident() == self._loop_thread:
             import asyncio
@@ -171,7 +171,11 @@ class HostedStream(NativeStream):
             with suppress(RuntimeError):
                 task = asyncio.current_task()
                 own = any(lane.task is task for lane in self._host.lanes.values() if lane.task)
-        if own:
+        return own
+
+    def _refuse_itself(self) -> None:
+        """Whoever is part of the run would wait for itself."""
+        if self._is_itself():
             raise RemoteMediaError(
                 "a node of the session waits for the session that it is part of",
                 code="RM_E_BUSY",
@@ -396,7 +400,7 @@ class HostedStream(NativeStream):
         if self._closed:
             return
         self._stop()
-        if get_ident() in self._host.threads:
+        if self._is_itself():
             return
         with self._pulling:
             self._finish_up()
@@ -756,6 +760,8 @@ class Hosted:
                 self._spare.append(host)
                 return run.result()
         except BaseException as error:
+            # Ctrl-C may come when the host is among them already, which does nothing any more.
+            self._spare.clear()
             # The nodes are cleaned up before it is reported.
             if run is not None and not isinstance(error, RemoteMediaError):
                 self._take_over(run, host, timeout, turn).close()
