@@ -235,7 +235,7 @@ def test_a_node_that_waits_may_close_its_session() -> None:
 
 
 def test_a_pipeline_runs_after_ctrl_c_at_the_very_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline = Pipeline("hands", [Hands()])
+    pipeline = Pipeline("returns", [Returns()])
     assert pipeline.run_sync([1]) == [1]
 
     def interrupted(self: native.Run) -> Any:
