@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from threading import Event
 from typing import Any, Optional
@@ -11,6 +12,7 @@ import pytest
 
 from remotemedia import Node, NodeError, Pipeline, RunCancelledError, RunTimeoutError, native
 from remotemedia.core.session import Session
+from remotemedia.nodes import PassThroughNode
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="the native library is missing")
 
@@ -213,6 +215,26 @@ def test_an_event_loop_forgets_a_run_before_its_descriptor_is_gone() -> None:
 
     asyncio.run(main())
     assert not told
+
+
+class Waits(Node):
+    async def process(self, value: Any) -> Any:
+        await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("kind", [PassThroughNode, Hands, Waits])
+def test_a_session_in_a_cycle_is_closed_by_the_garbage_collector(kind: type[Node]) -> None:
+    gc.collect()
+    before = native.handles()["rm_run"]
+    for _ in range(20):
+        opening = Pipeline("cycle", [kind()]).open()
+        session: Any = opening.__enter__()
+        session.push(1)
+        session.try_pull()
+        session.itself, opening._session = session, None
+        del session, opening
+        gc.collect()
+    assert native.handles()["rm_run"] == before
 
 
 class Closes(Node):

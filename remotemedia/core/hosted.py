@@ -477,6 +477,7 @@ class HostedStream(NativeStream):
     def abandon(self) -> None:
         if self._closed:
             return
+        self._forget_places()
         loop = self._loop
         if loop is None or self._own_loop:
             self.close()
