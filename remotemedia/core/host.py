@@ -41,6 +41,7 @@ _INITIALIZE, PROCESS, _FLUSH, _INTERRUPT, _SET, CLEANUP = range(6)
 #: Flags of the code of coroutines and asynchronous generators (``inspect.CO_COROUTINE``,
 #: ``CO_ASYNC_GENERATOR``), without the import.
 _WAITS = 0x80 | 0x200
+_GENERATORS = {GeneratorType, AsyncGeneratorType}
 #: How many tasks are taken at a time.
 TASKS = 64
 #: How long tasks are done before the answers are handed in, in seconds.
@@ -137,7 +138,7 @@ class _Lane:
         #: Whether it has failed with the last value, and is to go on.
         self.failed = False
         #: What it raised, by item.
-        self.raised: dict[int, BaseException] = {}
+        self.raised: dict[int, Exception] = {}
         #: What it is doing, since when and on which thread; None if nothing.
         self.kind: Optional[int] = None
         self.item = -1
@@ -156,6 +157,10 @@ class TooMany(Exception):
 
 class TooLong(Exception):
     """The time for a value is over."""
+
+
+class GivenUp(Exception):
+    """Nobody waits for the answer: its item was discarded, or the run is over."""
 
 
 class Owner(Protocol):
@@ -202,6 +207,9 @@ class Host:
         #: Items below this one were discarded, and so were tasks once the run was cancelled.
         self.floor = 0
         self.cancelled = False
+        #: When the time of the run is over, which the library sees to but for nodes that generate
+        #: without end.
+        self.deadline: Optional[float] = None
         #: What is neither an error of a node's nor of the run's: Ctrl-C, the end of the process.
         self.ended_by: Optional[BaseException] = None
         #: Parameters that were set, by a number that crosses in their place.
@@ -324,6 +332,8 @@ class Host:
                     values = []
             if lane.timed:
                 self._check_time(lane)
+        except GivenUp:
+            del self.parts[had:]
         except Exception as error:  # noqa: BLE001  users' code may raise anything
             del self.parts[had:]
             self.answers += (place, number, self._failure(lane, item, kind, error))
@@ -387,12 +397,14 @@ class Host:
         node = lane.node
         if kind == _SET:
             return node._set_params(self.settings[value["set"]])
-        if kind == _INTERRUPT:
-            interrupt = getattr(node, "interrupt", None)
-            return None if interrupt is None else interrupt()
+        if kind == _INTERRUPT and not hasattr(node, "interrupt"):
+            return None
         if kind == CLEANUP:
             lane.initialized = False
-        return getattr(node, METHODS[kind])()
+        result = getattr(node, METHODS[kind])()
+        # What it gives by itself goes on only from flush.
+        goes_on = kind == _FLUSH or hasattr(result, "__await__") or type(result) in _GENERATORS
+        return result if goes_on else None
 
     def _succeeded(self, lane: _Lane, kind: int) -> None:
         if kind == _INITIALIZE:
@@ -409,20 +421,23 @@ class Host:
             try:
                 for value in result:
                     self._check(lane, len(values))
-                    values.append(marshal.plain(value, parts, "output"))
+                    values.append(_given(lane, value, parts))
             finally:
                 result.close()
             return values
         if type(result) is Several:
-            return [marshal.plain(value, parts, "output") for value in result]
-        return [marshal.plain(result, parts, "output")]
+            return [_given(lane, value, parts) for value in result]
+        return [_given(lane, result, parts)]
 
     def _check(self, lane: _Lane, count: int) -> None:
         """Between the values of one call, as one that never ends must end."""
         if count >= MAX_VALUES:
             raise TooMany
         if self.cancelled or (lane.kind == PROCESS and _rank(lane.item) < self.floor):
-            raise TooLong
+            raise GivenUp
+        if self.deadline is not None and perf_counter() >= self.deadline:
+            # The library says so as soon as it is asked.
+            raise GivenUp
         if lane.timed:
             self._check_time(lane)
 
@@ -452,7 +467,11 @@ class Host:
         lane.failed = kind == PROCESS
         if len(lane.raised) >= _RAISED:
             del lane.raised[next(iter(lane.raised))]
-        lane.raised[item] = error
+        if kind == PROCESS and lane.planned.goes_on:
+            lane.raised[item] = error
+        else:
+            # The first one ends the run: not that of what was taken with it, or of the cleanup.
+            lane.raised.setdefault(item, error)
         if kind == CLEANUP and (self.cancelled or self.ended_by is not None):
             logger().warning("cleanup after an error failed as well: %s", described(error))
         told = {"message": told_of(error)}
@@ -571,6 +590,8 @@ class Host:
                 lane.task = None
                 self._end_by(error)
                 raise
+        except GivenUp:
+            pass
         except Exception as error:  # noqa: BLE001  users' code may raise anything
             answer = self._failure(lane, item, kind, error)
         except BaseException as error:
@@ -606,7 +627,7 @@ class Host:
                     except StopAsyncIteration:
                         return values
                     self._check(lane, len(values))
-                    values.append(marshal.plain(value, parts, "output"))
+                    values.append(_given(lane, value, parts))
             finally:
                 # One that did not end when it was cancelled cannot be closed.
                 with suppress(RuntimeError):
@@ -681,6 +702,8 @@ class Host:
             if lane.timed:
                 self._check_time(lane)
             answer: Any = values
+        except GivenUp:
+            return
         except Exception as error:  # noqa: BLE001  users' code may raise anything
             answer = self._failure(lane, item, kind, error)
         except BaseException as error:  # noqa: BLE001  it ends the run
@@ -791,6 +814,12 @@ def _closed(result: Any) -> None:
         result.close()
 
 
+def _given(lane: _Lane, value: Any, parts: list[marshal.Part]) -> Any:
+    """What a node has given, as the library takes it; None if it goes nowhere."""
+    goes_on = lane.kind == PROCESS or lane.kind == _FLUSH
+    return marshal.plain(value, parts, "output") if goes_on else None
+
+
 def _rank(item: int) -> int:
     """A number by which what belongs to no item comes after all of them."""
     return item if item >= 0 else sys.maxsize
@@ -800,8 +829,8 @@ async def _coroutine(work: Awaitable[Any]) -> Any:
     return await work
 
 
-def told_of(error: BaseException) -> str:
+def told_of(error: Exception) -> str:
     """The message of an exception."""
-    if isinstance(error, RemoteMediaError):
-        return error.message
-    return described(cast("Exception", error))
+    told = error.message if isinstance(error, RemoteMediaError) else described(error)
+    # It may have lone surrogates, such as names of files that are not UTF-8.
+    return told.encode("utf-8", "backslashreplace").decode()

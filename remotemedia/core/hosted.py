@@ -41,7 +41,12 @@ from remotemedia.core.native_stream import (
 )
 from remotemedia.core.schema import did_you_mean
 from remotemedia.core.session import Want, in_work, resolve
-from remotemedia.errors import ManifestError, RemoteMediaError, RunCancelledError
+from remotemedia.errors import (
+    ManifestError,
+    MarshalError,
+    RemoteMediaError,
+    RunCancelledError,
+)
 from remotemedia.log import logger
 from remotemedia.result import Result
 
@@ -103,7 +108,6 @@ class HostedStream(NativeStream):
         loop: bool,
         turn: Turn,
     ) -> None:
-        self._deadline = None if timeout is None else perf_counter() + timeout
         self._host = host
         host.begin(self)
         self._turn: Optional[Turn] = turn
@@ -116,6 +120,8 @@ class HostedStream(NativeStream):
         self._exits = False
         super().__init__(prepared, window, timeout, loop)
         native.end_at_exit(self)
+        # Not before that of the library.
+        self._deadline = host.deadline = None if timeout is None else perf_counter() + timeout
 
     # --- crossings --------------------------------------------------------------------------------
 
@@ -160,10 +166,15 @@ class HostedStream(NativeStream):
             return error
         return self._host.explained(error)
 
+    def _refusal(self, error: RemoteMediaError) -> RemoteMediaError:
+        if error is not self._error and not isinstance(error, MarshalError):
+            error = self._explained(error)
+        return super()._refusal(error)
+
     # --- who drives -------------------------------------------------------------------------------
 
-    def _refuse_itself(self) -> None:
-        """Whoever is part of the run would wait for itself."""
+    def _is_itself(self) -> bool:
+        """Whether this code is part of the run."""
         own = get_ident() in self._host.threads
         if not own and self._host.loop is not None and get_ident() == self._loop_thread:
             import asyncio
@@ -171,7 +182,11 @@ class HostedStream(NativeStream):
             with suppress(RuntimeError):
                 task = asyncio.current_task()
                 own = any(lane.task is task for lane in self._host.lanes.values() if lane.task)
-        if own:
+        return own
+
+    def _refuse_itself(self) -> None:
+        """Whoever is part of the run would wait for itself."""
+        if self._is_itself():
             raise RemoteMediaError(
                 "a node of the session waits for the session that it is part of",
                 code="RM_E_BUSY",
@@ -398,7 +413,7 @@ class HostedStream(NativeStream):
         if self._closed:
             return
         self._stop()
-        if get_ident() in self._host.threads:
+        if self._is_itself():
             return
         with self._pulling:
             self._finish_up()
@@ -502,6 +517,7 @@ class HostedStream(NativeStream):
     def abandon(self) -> None:
         if self._closed or self._exits:
             return
+        self._forget_places()
         loop = self._loop
         if loop is None or self._own_loop:
             self.close()
@@ -691,11 +707,12 @@ class HostedBatch(HostedStream):
     def _result(self) -> Result:
         if self._error is not None:
             raise self._error
+        # The run, whose the descriptor is, may be gone with that.
+        self._leave_loop()
         try:
             self._batch.wait()
         except RemoteMediaError as error:
             raise self._explained(error) from error.__cause__
-        # The run may be gone with that.
         self._place = self._slot = None
         return self._batch.result()
 
@@ -777,6 +794,7 @@ class Hosted:
         try:
             around = turn.hold()
             run = self._prepared.begin(items, timeout)
+            host.deadline = None if timeout is None else perf_counter() + timeout
             if turn.has_come() and self._work_straight(run, host):
                 try:
                     run.wait()
@@ -785,6 +803,8 @@ class Hosted:
                 self._spare.append(host)
                 return run.result()
         except BaseException as error:
+            # Ctrl-C may come when the host is among them already, which does nothing any more.
+            self._spare.clear()
             # The nodes are cleaned up before it is reported.
             if run is not None and not isinstance(error, RemoteMediaError):
                 self._take_over(run, host, timeout, turn).close()

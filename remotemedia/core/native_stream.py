@@ -16,6 +16,7 @@ from marshal import dumps, loads
 from threading import Lock, get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Optional
+from weakref import finalize
 
 from remotemedia import marshal, native
 from remotemedia.core.session import (
@@ -110,6 +111,9 @@ class NativeStream:
     ) -> None:
         self._window = window
         self._library, self._slot = self._open(prepared, timeout)
+        # Where the garbage collector finds a session in a cycle, it would free the run first, and
+        # then close the session. What is held from outside until then stays.
+        finalize(self, list, (self._slot,)).atexit = False
         self._ids = prepared.ids
         #: Places for calls that nobody uses now.
         self._calls: list[Any] = []
@@ -356,7 +360,8 @@ class NativeStream:
                 count = self._ask(0, 0, text, parts)[1]
                 self._pushed = number + count
             except RemoteMediaError as error:
-                raise self._refusal(error).with_traceback(None) from None
+                refusal = self._refusal(error)
+                raise refusal.with_traceback(None) from refusal.__cause__
             except BaseException:
                 # Ctrl-C, for one: items may be in that nobody has counted.
                 self._pushed = self._state()["items"]
@@ -525,7 +530,8 @@ class NativeStream:
                 place = self._ids.index(node)
                 error.pointer = f"/nodes/{place}/params{error.pointer or ''}"
                 raise
-            raise self._refusal(error) from None
+            refusal = self._refusal(error)
+            raise refusal from refusal.__cause__
 
     def report(self) -> dict[str, Any]:
         return self._query(self._library.lib.rm_run_report, "report")
@@ -594,8 +600,14 @@ class NativeStream:
                 await self._woken(None)
         self._shut()
 
+    def _forget_places(self) -> None:
+        """The garbage collector may have freed them, see above."""
+        self._place = self._pusher = self._lender = None
+        self._calls.clear()
+
     def abandon(self) -> None:
         if not self._closed:
+            self._forget_places()
             self._stop()
             self._shut()
 

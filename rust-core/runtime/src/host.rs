@@ -68,7 +68,7 @@ pub(crate) struct Desk {
     /// The number of the first entry.
     base: u64,
     entries: VecDeque<Entry>,
-    /// How many tasks are out.
+    /// How many tasks are out, or are to be tried again.
     pub open: usize,
     /// A call that has to wait until all tasks have come back.
     held: Option<Call>,
@@ -98,8 +98,14 @@ enum State {
 }
 
 impl Desk {
-    /// How many values of one node the host may have at once.
-    pub const WINDOW: usize = 64;
+    /// How many values of one node the host may have at once: one if it may have to be tried again,
+    /// as those after it would come before.
+    pub fn window(on_error: OnError) -> usize {
+        match on_error {
+            OnError::Retry(..) => 1,
+            _ => 64,
+        }
+    }
 
     pub fn new(capacity: usize, now: Instant) -> Self {
         Desk {
@@ -144,7 +150,7 @@ impl Desk {
     pub fn discard(&mut self, floor: u64) -> bool {
         let had = self.entries.len();
         while let Some(entry) = self.entries.front().filter(|entry| entry.seq < floor) {
-            self.open -= usize::from(matches!(entry.state, State::Out));
+            self.open -= usize::from(matches!(entry.state, State::Out | State::Again(_)));
             self.entries.pop_front();
             self.base += 1;
         }
@@ -277,7 +283,6 @@ impl Body {
                 let call = Call::Process(value.clone());
                 let instance = desk.crew.pop();
                 let seq = entry.seq;
-                desk.open += 1;
                 desk.issued.push(Issued { id, seq, call, instance });
             }
         }
@@ -292,7 +297,6 @@ impl Body {
         if u64::from(entry.tries) != tries || !matches!(entry.state, State::Out) {
             return;
         }
-        desk.open -= 1;
         let node = self.slots[0].node;
         let (node, metrics) = (&run.plan.nodes[node], &run.nodes[node]);
         // Work on a value begins when it is there and the one before it is done.
@@ -329,6 +333,7 @@ impl Body {
             bump(&metrics.items_out, values.len() as u64);
         }
         entry.state = State::Back(result);
+        desk.open -= 1;
     }
 
     /// Hands on what is complete, as far as it is next in the order.

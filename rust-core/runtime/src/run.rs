@@ -345,7 +345,7 @@ impl Run {
         let desk = |role: Role| !matches!(role, Role::Sync | Role::Async);
         let cells = layout.stages.iter().map(|stage| Cell::new(desk(stage.role), now)).collect();
         let mut bodies: Vec<Option<Box<Body>>> = (layout.stages.iter().enumerate())
-            .map(|(number, stage)| Some(Box::new(Body::new(number, stage, now))))
+            .map(|(number, stage)| Some(Box::new(Body::new(number, stage, &plan, now))))
             .collect();
         let mut queues: Vec<Queue> =
             layout.links.iter().map(|link| Queue::new(link.bounds)).collect();

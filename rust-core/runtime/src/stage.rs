@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::Desk;
 use crate::join::Held;
 use crate::layout::{Input, Role, Stage};
-use crate::manifest::{Join, OnError, PlanNode};
+use crate::manifest::{Join, OnError, Plan, PlanNode};
 use crate::metrics::bump;
 use crate::node::{Context, Instance};
 use crate::queue::Packet;
@@ -160,7 +160,7 @@ impl Body {
         Some(self.slots.get(slot)?.held.as_ref()?.counts())
     }
 
-    pub fn new(number: usize, stage: &Stage, now: Instant) -> Body {
+    pub fn new(number: usize, stage: &Stage, plan: &Plan, now: Instant) -> Body {
         let slot = |&node| Slot {
             node,
             instance: None,
@@ -189,7 +189,10 @@ impl Body {
                 Role::Sync | Role::Async => None,
                 // What the host has in hand no queue can hold back, or drop.
                 Role::Host if stage.bounded => Some(Box::new(Desk::new(1, now))),
-                Role::Host => Some(Box::new(Desk::new(Desk::WINDOW, now))),
+                Role::Host => {
+                    let most = Desk::window(plan.nodes[stage.nodes[0]].on_error);
+                    Some(Box::new(Desk::new(most, now)))
+                }
                 Role::Crew(count) => Some(Box::new(Desk::new(count, now))),
             },
             before: VecDeque::new(),

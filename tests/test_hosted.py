@@ -1,0 +1,270 @@
+"""Nodes written in Python in the native engine, where the library asks for what they have to do."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from threading import Event
+from typing import Any, Optional
+
+import pytest
+
+from remotemedia import Node, NodeError, Pipeline, RunCancelledError, RunTimeoutError, native
+from remotemedia.core.session import Session
+from remotemedia.nodes import PassThroughNode
+
+pytestmark = pytest.mark.skipif(not native.is_available(), reason="the native library is missing")
+
+
+class Hands(Node):
+    def process(self, value: Any) -> Any:
+        return value
+
+
+class Endless(Node):
+    """Generates without end; at its tenth value something happens."""
+
+    run: Optional[Session] = None
+    act = ""
+
+    def initialize(self) -> None:
+        self.acted = Event()
+
+    def process(self, value: Any) -> Iterator[Any]:
+        if value != "endless":
+            yield value
+            return
+        number = 0
+        while True:
+            number += 1
+            if number == 10 and self.run is not None:
+                getattr(self.run, self.act)()
+                self.acted.set()
+            yield number
+
+
+class EndlessAside(Endless, thread=True):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Endless, EndlessAside])
+def test_what_generates_without_end_ends_with_the_time_of_the_run(kind: type[Node]) -> None:
+    pipeline = Pipeline("endless", [kind()])
+    with pytest.raises(RunTimeoutError, match="the run was not complete"):
+        pipeline.run_sync(["endless"], timeout=0.02)
+    with pytest.raises(RunTimeoutError, match="the run was not complete"):
+        asyncio.run(pipeline.run(["endless"], timeout=0.02))
+    with pipeline.open(timeout=0.02) as run:
+        run.push("endless")
+        with pytest.raises(RunTimeoutError, match="the run was not complete"):
+            run.pull()
+
+
+@pytest.mark.parametrize("kind", [Endless, EndlessAside])
+def test_what_generates_without_end_ends_when_the_run_is_cancelled(kind: type[Endless]) -> None:
+    endless = kind()
+    with Pipeline("endless", [endless]).open() as run:
+        endless.run, endless.act = run, "cancel"
+        run.push("endless")
+        with pytest.raises(RunCancelledError):
+            run.pull()
+
+
+@pytest.mark.parametrize("kind", [Endless, EndlessAside])
+def test_what_generates_without_end_ends_when_it_is_interrupted(kind: type[Endless]) -> None:
+    endless = kind()
+    with Pipeline("endless", [endless]).open() as run:
+        endless.run, endless.act = run, "interrupt"
+        run.push("endless")
+        assert endless.acted.wait(60)
+        run.push("next")
+        assert run.pull().value == "next"
+
+
+class Fails(Node):
+    """Fails once with each of some values, and says in the end what came."""
+
+    def __init__(self, *, once: list[int], name: Optional[str] = None) -> None:
+        super().__init__(name)
+        self.once = once
+
+    def initialize(self) -> None:
+        self.left = set(self.once)
+        self.came: list[int] = []
+
+    def process(self, value: int) -> int:
+        self.came.append(value)
+        if value in self.left:
+            self.left.discard(value)
+            raise ValueError(value)
+        return value
+
+    def flush(self) -> list[int]:
+        return self.came
+
+
+@pytest.mark.parametrize("backoff", [0, 0.001])
+@pytest.mark.parametrize("use_rust", [True, False])
+def test_nothing_comes_before_what_is_tried_again(backoff: float, use_rust: bool) -> None:
+    node = Fails(once=[2, 5]).options(on_error={"retry": 1, "backoff": backoff})
+    pipeline = Pipeline("again", [node])
+    came = [0, 1, 2, 2, 3, 4, 5, 5]
+    assert pipeline.run_sync(range(6), use_rust=use_rust) == [*range(6), came]
+    with pipeline.open(use_rust=use_rust) as run:
+        run.push_many(range(6))
+        run.end()
+        assert [output.value for output in run] == [*range(6), came]
+
+
+def test_whoever_pushes_is_told_of_the_exception_and_so_is_whoever_pulls() -> None:
+    with Pipeline("fails", [Fails(once=[0])]).open() as run:
+        run.push(0)
+        for act in (lambda: run.push(1), lambda: run.push([1]), run.pull):
+            with pytest.raises(NodeError) as caught:
+                act()
+            assert isinstance(caught.value.__cause__, ValueError)
+
+
+class FailsAtTheEnd(Hands):
+    def flush(self) -> None:
+        raise ValueError("the flush")
+
+    def cleanup(self) -> None:
+        raise ValueError("the cleanup")
+
+
+def test_an_error_keeps_its_exception_when_the_cleanup_fails_as_well() -> None:
+    with pytest.raises(NodeError, match="the flush") as caught:
+        Pipeline("fails", [FailsAtTheEnd()]).run_sync([1])
+    assert str(caught.value.__cause__) == "the flush"
+
+
+class Twice(Node):
+    def process(self, value: Any) -> Iterator[Any]:
+        yield from (value, value + 1)
+
+
+class Refuses(Node):
+    def process(self, value: Any) -> Any:
+        raise ValueError(value)
+
+
+def test_an_error_keeps_its_exception_when_more_of_the_item_fails() -> None:
+    with pytest.raises(NodeError, match="ValueError: 1") as caught:
+        Pipeline("refuses", [Twice(), Refuses()]).run_sync([1])
+    assert str(caught.value.__cause__) == "1"
+
+
+class Unreadable(Node):
+    def process(self, value: Any) -> Any:
+        raise ValueError("no such file: \udcff.wav")
+
+
+def test_an_exception_may_say_what_is_no_unicode() -> None:
+    with pytest.raises(NodeError, match=r"no such file: \\udcff.wav") as caught:
+        Pipeline("unreadable", [Unreadable()]).run_sync([1])
+    assert isinstance(caught.value.__cause__, ValueError)
+    skips = Pipeline("unreadable", [Unreadable().options(on_error="skip")])
+    assert skips.run_sync([1]) == []
+
+
+class Returns(Hands):
+    """Its methods hand back what is of no use to anybody."""
+
+    def initialize(self) -> Any:
+        return self
+
+    def interrupt(self) -> Any:
+        return self
+
+    def cleanup(self) -> Any:
+        return self
+
+
+class ReturnsLater(Hands):
+    async def initialize(self) -> Any:
+        return self
+
+    async def cleanup(self) -> Any:
+        return self
+
+
+@pytest.mark.parametrize("kind", [Returns, ReturnsLater])
+def test_what_is_no_output_need_not_cross(kind: type[Node]) -> None:
+    pipeline = Pipeline("returns", [kind()])
+    assert pipeline.run_sync([1]) == [1]
+    with pipeline.open() as run:
+        run.interrupt()
+        run.push(2)
+        run.end()
+        assert [output.value for output in run] == [2]
+
+
+class Aside(Hands, thread=True):
+    pass
+
+
+def test_an_event_loop_forgets_a_run_before_its_descriptor_is_gone() -> None:
+    told: list[Any] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        for _ in range(50):
+            assert await Pipeline("aside", [Aside(), Aside()]).run(range(20)) == [*range(20)]
+
+    asyncio.run(main())
+    assert not told
+
+
+class Waits(Node):
+    async def process(self, value: Any) -> Any:
+        await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("kind", [PassThroughNode, Hands, Waits])
+def test_a_session_in_a_cycle_is_closed_by_the_garbage_collector(kind: type[Node]) -> None:
+    gc.collect()
+    before = native.handles()["rm_run"]
+    for _ in range(20):
+        opening = Pipeline("cycle", [kind()]).open()
+        session: Any = opening.__enter__()
+        session.push(1)
+        session.try_pull()
+        session.itself, opening._session = session, None
+        del session, opening
+        gc.collect()
+    assert native.handles()["rm_run"] == before
+
+
+class Closes(Node):
+    """Closes the session that it is part of."""
+
+    run: Any = None
+
+    async def process(self, value: Any) -> Any:
+        self.run.close()
+        return value
+
+
+def test_a_node_that_waits_may_close_its_session() -> None:
+    closes = Closes()
+    with Pipeline("closes", [closes]).open() as run:
+        closes.run = run
+        run.push(1)
+        with pytest.raises(RunCancelledError):
+            run.pull()
+
+
+def test_a_pipeline_runs_after_ctrl_c_at_the_very_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Pipeline("returns", [Returns()])
+    assert pipeline.run_sync([1]) == [1]
+
+    def interrupted(self: native.Run) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(native.Run, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run_sync([2])
+    assert pipeline.run_sync([3], timeout=10) == [3]
