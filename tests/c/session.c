@@ -877,6 +877,89 @@ static void what_has_no_room_is_held(void) {
     rm_run_free(run);
 }
 
+static void a_part_with_a_tag_is_lent(void) {
+    rm_run *run = open_one("PassThrough", "{}", 2);
+    static float numbers[6] = {0, 1, 2, 3, 4, 5};
+    static const int64_t shape[1] = {6}, backwards[1] = {-1};
+    rm_view part = {.struct_size = sizeof part, .kind = RM_TENSOR, .pts_us = RM_NO_PTS};
+    part.data = numbers;
+    part.byte_len = sizeof numbers;
+    part.shape = shape;
+    part.ndim = 1;
+    part.dtype_code = 2;
+    part.dtype_bits = 32;
+    part.dtype_lanes = 1;
+    part.tag = 7;
+    uint32_t released[2] = {0, 0};
+    rm_call call = place_for(run);
+    call.parts = &part;
+    call.part_count = 1;
+    call.most = 0;
+    call.released = released;
+    call.released_len = 2;
+    OK(exchange(&call, SAY("[" N1 PART "i" N0 "0", NONE)));
+    CHECK(call.accepted == 1 && call.released_count == 0);
+    call.part_count = 0;
+    call.most = 1;
+    /* It comes out as it went in: it is known by its tag, and not described. */
+    OK(exchange(&call, SILENCE));
+    CHECK(call.given == RM_ESCAPED && call.given_count == 0 && call.held == NULL);
+    CHECK(is_text(&call, BYTES("[" N2 "[" N3 "i" N0 "i" N0 PART "i"
+                               "\371\377\377\377"
+                               "0" NONE)));
+    CHECK(call.released_count == 1 && released[0] == 7);
+
+    /* What had to be copied is the host's at once, and is another one when it comes out. */
+    part.strides = backwards;
+    part.data = numbers + 5;
+    part.tag = 8;
+    call.part_count = 1;
+    call.most = 0;
+    OK(exchange(&call, SAY("[" N1 PART "i" N0 "0", NONE)));
+    CHECK(call.accepted == 1 && call.released_count == 1 && released[0] == 8);
+    call.part_count = 0;
+    call.most = 1;
+    OK(exchange(&call, SILENCE));
+    CHECK(call.given_count == 1 && ((float *)call.given_parts->data)[0] == 5);
+    CHECK(call.given_parts->tag == 0 && call.released_count == 0);
+    rm_call_clear(&call);
+
+    /* What is not used any more is told as far as there is room. */
+    part = (rm_view){.struct_size = sizeof part, .kind = RM_TENSOR, .data = numbers, .ndim = 1};
+    part.byte_len = sizeof numbers;
+    part.shape = shape;
+    part.dtype_code = 2;
+    part.dtype_bits = 32;
+    part.dtype_lanes = 1;
+    rm_view three[3] = {part, part, part};
+    for (uint32_t tag = 0; tag < 3; tag++)
+        three[tag].tag = 10 + tag;
+    call.parts = three;
+    call.part_count = 3;
+    call.most = 0;
+    OK(exchange(&call, SAY("[" N1 "[" N3 PART "i" N0 "0" PART "i" N1 "0" PART "i" N2 "0", NONE)));
+    call.part_count = 0;
+    call.most = 1;
+    OK(exchange(&call, SILENCE));
+    CHECK(call.given_count == 0 && call.released_count == 2);
+    OK(exchange(&call, SILENCE));
+    CHECK(call.released_count == 1);
+    rm_run_free(run);
+
+    /* A node that changes it makes another one of it, though nobody else reads it. */
+    run = open_one("Multiply", "{\"factor\": 2}", 0);
+    call = place_for(run);
+    call.parts = three;
+    call.part_count = 1;
+    call.released = released;
+    call.released_len = 2;
+    OK(exchange(&call, SAY("[" N1 PART "i" N0 "0", NONE)));
+    CHECK(call.given_count == 1 && ((float *)call.given_parts->data)[5] == 10 && numbers[5] == 5);
+    CHECK(call.released_count == 1 && released[0] == 10);
+    rm_call_clear(&call);
+    rm_run_free(run);
+}
+
 static void a_text_that_is_wrong_is_refused(void) {
     rm_run *run = open_hosted("", 0);
     rm_call call = place_for(run);
@@ -1228,6 +1311,24 @@ static void a_batch_may_have_nodes_of_the_hosts(void) {
     rm_call_clear(&batch);
     rm_pipeline_free(pipeline);
 
+    /* Its nodes are asked for what they do. */
+    pipeline = pipeline_of("{\"id\": \"h\", \"node_type\": \"Mine\"}", "",
+                           "[{\"name\": \"Mine\", \"tasks\": []}]");
+    batch.pipeline = pipeline;
+    CHECK(rm_call_run(&batch, TEXT("[1]")) == RM_AGAIN);
+    call = place_for(batch.run);
+    call.most = 0;
+    it = next_task(&call, RM_TASK_PROCESS);
+    call.want = call.most = call.most_tasks = 0;
+    OK(answered(&call, it, BYTES("[" N1 "i" N5)));
+    OK(rm_run_wait(batch.run, -1, &result, NULL, &error));
+    CHECK(gives(result, "[5]"));
+    rm_call_clear(&batch);
+    rm_pipeline_free(pipeline);
+    const char *unknown_task = "[{\"name\": \"Mine\", \"tasks\": [\"dance\"]}]";
+    FAILS(RM_E_JSON,
+          rm_pipeline_new_hosted(NULL, TEXT("{}"), TEXT(unknown_task), &pipeline, &error));
+
     /* What could be the host's, but is not, is run. */
     pipeline = pipeline_of("{\"id\": \"a\", \"node_type\": \"PassThrough\"}", "", "[\"Mine\"]");
     OK(rm_pipeline_run(pipeline, NULL, -1, &result, NULL, &error));
@@ -1272,6 +1373,7 @@ int main(void) {
     RUN(an_exchange_takes_items_and_gives_outputs);
     RUN(floats_are_items_like_others);
     RUN(parts_are_copied);
+    RUN(a_part_with_a_tag_is_lent);
     RUN(what_has_no_room_is_held);
     RUN(a_text_that_is_wrong_is_refused);
     RUN(a_node_of_the_hosts_lives_as_others_do);
