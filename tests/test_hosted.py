@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Iterator
 from threading import Event
 from typing import Any, Optional
 
 import pytest
+from conftest import needed
 
 from remotemedia import Node, NodeError, Pipeline, RunCancelledError, RunTimeoutError, native
 from remotemedia.core.session import Session
 from remotemedia.nodes import PassThroughNode
+
+numpy = needed("numpy")
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="the native library is missing")
 
@@ -268,3 +272,80 @@ def test_a_pipeline_runs_after_ctrl_c_at_the_very_end(monkeypatch: pytest.Monkey
         with pytest.raises(KeyboardInterrupt):
             pipeline.run_sync([2])
     assert pipeline.run_sync([3], timeout=10) == [3]
+
+
+class Reuses(Node):
+    """Gives the same array again and again, with something else in it."""
+
+    def initialize(self) -> None:
+        self.buffer = numpy.zeros(4, "float32")
+
+    def process(self, value: Any) -> Any:
+        self.buffer[:] = value
+        return self.buffer
+
+
+class ReusesAPart(Reuses):
+    def process(self, value: Any) -> Any:
+        return super().process(value)[:2]
+
+
+class ReusesAndYields(Reuses):
+    def process(self, value: Any) -> Any:
+        yield super().process(value)
+        yield super().process(-value)
+
+
+class ReusesBytes(Reuses):
+    def initialize(self) -> None:
+        self.bytes = bytearray(4)
+
+    def process(self, value: Any) -> Any:
+        self.bytes[0] = value
+        return self.bytes
+
+
+class First(Node):
+    def process(self, value: Any) -> Any:
+        return int(value[0])
+
+
+@pytest.mark.parametrize("kind", [Reuses, ReusesAPart, ReusesAndYields, ReusesBytes])
+@pytest.mark.parametrize("how", ["batch", "session"])
+def test_memory_that_a_node_uses_again(kind: Any, how: str) -> None:
+    numbers = range(1, 101)
+    expected = [
+        sign * n for n in numbers for sign in ((1, -1) if kind is ReusesAndYields else (1,))
+    ]
+    for nodes in ([kind()], [kind(), First()]):
+        pipeline = Pipeline("p", nodes)
+        if how == "batch":
+            values = list(pipeline.run_sync(numbers))
+        else:
+            with pipeline.open(window=1000) as run:
+                run.push_many(numbers)
+                run.end()
+                values = [output.value for output in run]
+        assert [v if isinstance(v, int) else int(v[0]) for v in values] == expected
+
+
+def test_what_nobody_keeps_is_not_copied() -> None:
+    class Fresh(Node):
+        def process(self, value: Any) -> Any:
+            made = value * 2
+            addresses.append(made.ctypes.data)
+            return made
+
+    addresses: list[int] = []
+    given = [numpy.ones(5000) for _ in range(3)]
+    result = Pipeline("p", [PassThroughNode(), Fresh(), PassThroughNode()]).run_sync(given)
+    if hasattr(sys, "getrefcount"):
+        assert [array.ctypes.data for array in result] == addresses
+    assert all((array == 2).all() for array in result)
+    same = Pipeline("p", [PassThroughNode(), Same(), PassThroughNode()]).run_sync(given)
+    assert [array.ctypes.data for array in same] == [array.ctypes.data for array in given]
+
+
+class Same(Node):
+    def process(self, value: Any) -> Any:
+        return value

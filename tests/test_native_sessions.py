@@ -551,6 +551,9 @@ def test_threads_push_and_pull_at_once(rust: bool, nodes: int) -> None:
 @ENGINES
 @pytest.mark.parametrize("way", ["collect", "error", "leave", "delay"])
 def test_ways_out(rust: bool, way: str) -> None:
+    # So that there is what every process has.
+    Pipeline("p", [PassThroughNode()]).run_sync([])
+    gc.collect()
     before = native.handles()
     node = DelayNode(seconds=60) if way == "delay" else PassThroughNode()
     with pytest.raises(ZeroDivisionError) if way == "error" else open_(rust, PassThroughNode()):

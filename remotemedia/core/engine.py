@@ -187,7 +187,11 @@ def close_loop(loop: AbstractEventLoop) -> None:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
 
     try:
-        loop.run_until_complete(end())
+        try:
+            loop.run_until_complete(end())
+        except RuntimeError:
+            # What Ctrl-C broke off had told the loop to stop.
+            loop.run_until_complete(end())
     finally:
         loop.close()
 

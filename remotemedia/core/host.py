@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
+from itertools import starmap
 from threading import get_ident
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
@@ -98,13 +99,14 @@ class _Lane:
     """A node, and what it has to do, one thing after the other."""
 
     __slots__ = (
+        "begun",
         "busy",
         "cleaned_up",
         "executor",
         "failed",
         "future",
         "given_up",
-        "initialized",
+        "inner",
         "item",
         "kind",
         "node",
@@ -129,10 +131,13 @@ class _Lane:
         self.busy = False
         self.task: Optional[Task[None]] = None
         self.future: Optional[Future[None]] = None
+        #: What that task waits for, if the time for the value is limited.
+        self.inner: Any = None
         self.executor: Optional[ThreadPoolExecutor] = None
         #: Whether nobody waits for that any more.
         self.given_up = False
-        self.initialized = False
+        #: Not empty once it is initialized.
+        self.begun: list[Any] = []
         #: Whether it was asked to clean up.
         self.cleaned_up = False
         #: Whether it has failed with the last value, and is to go on.
@@ -294,8 +299,6 @@ class Host:
         _, _, item, kind, value = call
         if self._is_idle(item, kind):
             return
-        if kind == CLEANUP:
-            lane.cleaned_up = True
         if lane.threaded:
             self._in_thread(lane, call)
             return
@@ -311,12 +314,23 @@ class Host:
         except Exception as error:  # noqa: BLE001  users' code may raise anything
             self._answer(lane, call, None, error)
         else:
-            self._answer(lane, call, result)
+            own = False
+            if type(result) in marshal.codes:
+                # As it came it is in the task as well.
+                same = result is value
+                own = (same and not result.flags.writeable) or _is_own(result, 3 if same else 1)
+            self._answer(lane, call, result, own=own)
 
     def _answer(
-        self, lane: _Lane, call: Call, result: Any, error: Optional[Exception] = None
+        self,
+        lane: _Lane,
+        call: Call,
+        result: Any,
+        error: Optional[Exception] = None,
+        own: bool = False,
     ) -> None:
-        """Answers a task with what a method gave or raised, or waits for what it promises."""
+        """Answers a task with what a method gave or raised, or waits for what it promises; ``own``
+        if it is an array that the node does not keep."""
         place, number, item, kind, _ = call
         had = len(self.parts)
         values: list[Any] = []
@@ -327,7 +341,7 @@ class Host:
                 if hasattr(result, "__await__") or isinstance(result, AsyncGeneratorType):
                     self._begin_to_wait(lane, call, result)
                     return
-                values = self._collected(lane, result, self.parts)
+                values = self._collected(lane, result, self.parts, own)
                 if kind != PROCESS and kind != _FLUSH:
                     values = []
             if lane.timed:
@@ -364,6 +378,11 @@ class Host:
             known = codes.get(type(result))
             if known is not None:
                 code = known.get(result.dtype)
+                # What came as it is goes on as it is, if nobody can write to it.
+                same = result is value
+                if not ((same and not result.flags.writeable) or _is_own(result, 1 + same)):
+                    # The node may write to it before the library has it.
+                    result = result.copy()
                 if code is not None and result.flags.c_contiguous:
                     answers += (place, number, [{marshal.ESCAPE: len(parts)}])
                     parts.append(_part(("tensor", result, code, result.shape, b"", None)))
@@ -399,22 +418,34 @@ class Host:
             return node._set_params(self.settings[value["set"]])
         if kind == _INTERRUPT and not hasattr(node, "interrupt"):
             return None
-        if kind == CLEANUP:
-            lane.initialized = False
-        result = getattr(node, METHODS[kind])()
+        method = getattr(node, METHODS[kind])
+        if kind == _INITIALIZE:
+            # Not in two steps: Ctrl-C cannot come between the return and the note of it.
+            lane.begun = []
+            lane.begun.extend(starmap(method, ((),)))
+            [result] = lane.begun
+            if hasattr(result, "__await__") or type(result) in _GENERATORS:
+                lane.begun = []
+        elif kind == CLEANUP:
+            lane.begun, lane.cleaned_up = [], True
+            result = method()
+        else:
+            result = method()
         # What it gives by itself goes on only from flush.
         goes_on = kind == _FLUSH or hasattr(result, "__await__") or type(result) in _GENERATORS
         return result if goes_on else None
 
     def _succeeded(self, lane: _Lane, kind: int) -> None:
         if kind == _INITIALIZE:
-            lane.initialized, lane.cleaned_up = True, False
+            lane.begun, lane.cleaned_up = [True], False
 
     def _revive(self, lane: _Lane) -> None:
         lane.failed = False
         lane.node._revive()
 
-    def _collected(self, lane: _Lane, result: Any, parts: list[marshal.Part]) -> list[Any]:
+    def _collected(
+        self, lane: _Lane, result: Any, parts: list[marshal.Part], own: bool = False
+    ) -> list[Any]:
         """What a plain method gave, as the library takes it."""
         if isinstance(result, GeneratorType):
             values: list[Any] = []
@@ -427,7 +458,7 @@ class Host:
             return values
         if type(result) is Several:
             return [_given(lane, value, parts) for value in result]
-        return [_given(lane, result, parts)]
+        return [_given(lane, result, parts, own)]
 
     def _check(self, lane: _Lane, count: int) -> None:
         """Between the values of one call, as one that never ends must end."""
@@ -645,7 +676,7 @@ class Host:
             return await work
         import asyncio
 
-        task = asyncio.ensure_future(_coroutine(work))
+        task = lane.inner = asyncio.ensure_future(_coroutine(work))
         try:
             await asyncio.wait({task}, timeout=max(0.0, lane.since + timeout - perf_counter()))
             if task.done():
@@ -679,7 +710,7 @@ class Host:
 
     def _do_in_thread(self, lane: _Lane, call: Call) -> None:
         place, number, item, kind, value = call
-        if self._is_idle(item, kind) or (kind == CLEANUP and not lane.initialized):
+        if self._is_idle(item, kind) or (kind == CLEANUP and not lane.begun):
             return
         parts: list[marshal.Part] = []
         thread = get_ident()
@@ -753,7 +784,7 @@ class Host:
         """Once the run is over: nodes that it does not know to be initialized, as its time was over
         before it was told."""
         for place, lane in self.lanes.items():
-            if lane.initialized and not lane.cleaned_up and lane.task is None:
+            if lane.begun and not lane.cleaned_up and lane.task is None:
                 self.ready.append((place, 0, -1, CLEANUP, None))
 
     def forget(self) -> None:
@@ -814,10 +845,56 @@ def _closed(result: Any) -> None:
         result.close()
 
 
-def _given(lane: _Lane, value: Any, parts: list[marshal.Part]) -> Any:
-    """What a node has given, as the library takes it; None if it goes nowhere."""
-    goes_on = lane.kind == PROCESS or lane.kind == _FLUSH
-    return marshal.plain(value, parts, "output") if goes_on else None
+def _given(lane: _Lane, value: Any, parts: list[marshal.Part], own: bool = False) -> Any:
+    """What a node has given, as the library takes it; None if it goes nowhere. Memory that the node
+    may still write to is copied, as the library looks at it later; its ``own`` is nobody else's."""
+    if lane.kind != PROCESS and lane.kind != _FLUSH:
+        return None
+    had = len(parts)
+    plain = marshal.plain(value, parts, "output")
+    if not own:
+        for place in range(had, len(parts)):
+            memory = parts[place].memory
+            if type(memory) is not bytes:
+                parts[place] = parts[place]._replace(memory=memoryview(memory).tobytes())
+    return plain
+
+
+def _is_own(array: Any, references: int) -> bool:
+    """Whether a NumPy array belongs to who asks, who has this many references to it."""
+    if getrefcount is None or getrefcount(array) > _FEW + references:
+        return False
+    base = array.base
+    return base is None or getrefcount(base) <= _FEW_OF_BASE
+
+
+class _Probe:
+    """What is asked for how many references an array has that belongs to one."""
+
+    base: Any = None
+
+    @classmethod
+    def few(cls) -> tuple[int, int]:
+        if getrefcount is None:
+            return 0, 0
+        array = cls()
+        array.base = cls()
+
+        def count(array: Any) -> tuple[int, int]:
+            assert getrefcount is not None
+            found = getrefcount(array)
+            base = array.base
+            return found, getrefcount(base)
+
+        found, of_base = count(array)
+        return found - 1, of_base
+
+
+#: PyPy counts none.
+getrefcount: Optional[Callable[[Any], int]] = getattr(sys, "getrefcount", None)
+#: What ``getrefcount`` says in :func:`_is_own` besides the references of who asks; of Python's
+#: version.
+_FEW, _FEW_OF_BASE = _Probe.few()
 
 
 def _rank(item: int) -> int:

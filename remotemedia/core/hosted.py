@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from marshal import loads
-from threading import Lock, get_ident
+from threading import Lock, RLock, get_ident
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
@@ -53,6 +53,7 @@ from remotemedia.result import Result
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 __all__ = ["Hosted", "HostedBatch", "HostedStream"]
 
@@ -69,9 +70,8 @@ class Turn(Protocol):
         """It is the turn of this run."""
         ...
 
-    def hold(self) -> object:
-        """It is that of a run on this thread, and this code is part of it: until :meth:`leave` gets
-        what this hands back."""
+    def hold(self) -> AbstractContextManager[Any]:
+        """It is that of a run on this thread, and this code is part of it, within a block."""
         ...
 
     def has_come(self) -> bool:
@@ -82,7 +82,11 @@ class Turn(Protocol):
         """From here on this code is part of the run."""
         ...
 
-    def leave(self, before: object = None) -> None:
+    def go_out(self) -> None:
+        """It is not any more."""
+        ...
+
+    def leave(self) -> None:
         """The run has ended."""
         ...
 
@@ -119,6 +123,8 @@ class HostedStream(NativeStream):
         #: Whether the process is about to exit.
         self._exits = False
         super().__init__(prepared, window, timeout, loop)
+        # The driver's. If Ctrl-C comes just when he has it, he can have it again.
+        self._pulling: Any = RLock()
         native.end_at_exit(self)
         # Not before that of the library.
         self._deadline = host.deadline = None if timeout is None else perf_counter() + timeout
@@ -181,7 +187,8 @@ class HostedStream(NativeStream):
 
             with suppress(RuntimeError):
                 task = asyncio.current_task()
-                own = any(lane.task is task for lane in self._host.lanes.values() if lane.task)
+                lanes = self._host.lanes.values()
+                own = any(task in (lane.task, lane.inner) for lane in lanes if lane.task)
         return own
 
     def _refuse_itself(self) -> None:
@@ -292,8 +299,12 @@ class HostedStream(NativeStream):
         bell.acquire()
         self._bells.append(bell)
         try:
-            if self._has(want) or not self._pulling.locked():
-                return self._has(want)
+            if self._has(want):
+                return True
+            if self._pulling.acquire(False):
+                # He has left.
+                self._pulling.release()
+                return False
             bell.acquire(timeout=seconds)
             return want == "room" and self._room() > 0 and self._ask(WANTS[want], 0)[0] != AGAIN
         finally:
@@ -304,6 +315,9 @@ class HostedStream(NativeStream):
         if self._loop is not None and not self._own_loop:
             return
         self._missed = True
+        if get_ident() in self._host.threads:
+            # A node; who drives goes on when it is done.
+            return
         while self._missed and self._pulling.acquire(False):
             try:
                 self._missed = False
@@ -326,7 +340,8 @@ class HostedStream(NativeStream):
 
     def try_pull(self, most: int) -> list[Any]:
         missing = len(self._fetched) < max(most, 1) and not self._over
-        if missing and self._loop_is_mine() and self._pulling.acquire(False):
+        mine = self._loop_is_mine() and get_ident() not in self._host.threads
+        if missing and mine and self._pulling.acquire(False):
             try:
                 if most or self._is_over():
                     self._step(0, 0.0)
@@ -789,28 +804,28 @@ class Hosted:
             return self._begin(items, timeout, loop=False).finish()
         turn = self._enter(False)
         run: Optional[native.Run] = None
-        around: object = None
         host = self._spare.pop() if self._spare else Host(self._nodes)
-        try:
-            around = turn.hold()
-            run = self._prepared.begin(items, timeout)
-            host.deadline = None if timeout is None else perf_counter() + timeout
-            if turn.has_come() and self._work_straight(run, host):
-                try:
-                    run.wait()
-                except RemoteMediaError as error:
-                    raise host.explained(error) from error.__cause__
-                self._spare.append(host)
-                return run.result()
-        except BaseException as error:
-            # Ctrl-C may come when the host is among them already, which does nothing any more.
-            self._spare.clear()
-            # The nodes are cleaned up before it is reported.
-            if run is not None and not isinstance(error, RemoteMediaError):
-                self._take_over(run, host, timeout, turn).close()
-            raise
-        finally:
-            turn.leave(around)
+        with turn.hold():
+            try:
+                turn.go_into()
+                run = self._prepared.begin(items, timeout)
+                host.deadline = None if timeout is None else perf_counter() + timeout
+                if turn.has_come() and self._work_straight(run, host):
+                    try:
+                        run.wait()
+                    except RemoteMediaError as error:
+                        raise host.explained(error) from error.__cause__
+                    self._spare.append(host)
+                    return run.result()
+            except BaseException as error:
+                # Ctrl-C may come when the host is among them already, which does nothing any more.
+                self._spare.clear()
+                # The nodes are cleaned up before it is reported.
+                if run is not None and not isinstance(error, RemoteMediaError):
+                    self._take_over(run, host, timeout, turn).close()
+                raise
+            finally:
+                turn.go_out()
         return self._take_over(run, host, timeout, turn).finish()
 
     def _take_over(
@@ -848,8 +863,7 @@ class Hosted:
                 raise library.failure(struct.error, RemoteMediaError)
             if text:
                 host.sent()
-            if struct.released_count:
-                run.forget_released(call)
+            released = call if struct.released_count else None
             if struct.len:
                 given = struct.given
                 _, tasks = loads(call.text if given < HELD else call.long_text())  # noqa: S302
@@ -864,6 +878,9 @@ class Hosted:
                     host.threads.discard(thread)
                 if host.waiting:
                     return False
+                if released is not None:
+                    # Not before the tasks, which may have what nobody else has any more.
+                    run.forget_released(released)
             elif status == 0:
                 self._calls.append(call)
                 return True

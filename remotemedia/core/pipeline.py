@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from os import PathLike, fspath
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from weakref import ref
 
@@ -667,20 +667,22 @@ class _Turn:
             return False
         return True
 
-    def hold(self) -> tuple[_Turn, ...]:
-        """It is that of a run on this thread, and this code is part of it, until :meth:`leave` gets
-        what this hands back."""
-        around = _around.get()
-        self.over = _no
-        _around.set((*around, self))
-        return around
+    def hold(self) -> Lock:
+        """It is that of a run on this thread, within the block of this lock: Ctrl-C cannot come
+        between the end of the block and that of the turn."""
+        lock = Lock()
+        self._turns[self] = None
+        self.over = lambda: not lock.locked()
+        return lock
 
-    def leave(self, before: Any = None) -> None:
+    def leave(self) -> None:
         """The run has ended, and is forgotten."""
         self.over = _yes
         self._turns.pop(self, None)
-        if before is not None:
-            _around.set(before)
+
+    def go_out(self) -> None:
+        """This code is not part of the run any more."""
+        _around.set(tuple(turn for turn in _around.get() if turn is not self))
 
     def go_into(self) -> None:
         """From here on this code is part of the run."""

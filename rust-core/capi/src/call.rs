@@ -93,7 +93,8 @@ pub struct rm_call {
     pub accepted: u32,
     /// Out: what the text and the parts belong to, if they are not in `buffer`. Yours.
     pub held: *mut rm_data,
-    /// In: room for the tags of parts that were lent and are not used any more, or NULL.
+    /// In: room for the tags of parts that were lent and are not used any more, or NULL. The text of
+    /// the same call may still have them.
     pub released: *mut u32,
     /// In: how many tags there is room for.
     pub released_len: u32,
