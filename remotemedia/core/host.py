@@ -693,6 +693,8 @@ class Host:
 
     def _in_thread(self, lane: _Lane, call: Call) -> None:
         """Lets the node's own thread do a task, after what it is doing."""
+        if call[3] == CLEANUP:
+            lane.cleaned_up = True
         if lane.executor is None:
             from concurrent.futures import ThreadPoolExecutor
 
