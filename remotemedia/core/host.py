@@ -421,7 +421,7 @@ class Host:
         method = getattr(node, METHODS[kind])
         if kind == _INITIALIZE:
             # Not in two steps: Ctrl-C cannot come between the return and the note of it.
-            lane.begun = []
+            lane.begun, lane.cleaned_up = [], False
             lane.begun.extend(starmap(method, ((),)))
             [result] = lane.begun
             if hasattr(result, "__await__") or type(result) in _GENERATORS:
