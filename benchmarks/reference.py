@@ -26,5 +26,8 @@ def build() -> None:
     place = target / "module"
     place.mkdir(exist_ok=True)
     suffix = ".pyd" if sys.platform == "win32" else sysconfig.get_config_var("EXT_SUFFIX")
-    shutil.copy(built, place / f"pyo3_reference{suffix}")
+    # Another process may have it loaded: what is copied over a mapped file changes under it.
+    part = place / f"pyo3_reference.{os.getpid()}.part"
+    shutil.copy(built, part)
+    part.replace(place / f"pyo3_reference{suffix}")
     sys.path.insert(0, str(place))

@@ -261,12 +261,14 @@ class Host:
         if self.ready:
             self.context.run(self._work_off, perf_counter() + seconds)
 
-    def work_off_here(self) -> None:
-        """Does all tasks that were taken, in the context of this code."""
+    def work_off_here(self, until: Optional[float] = None) -> None:
+        """Does the tasks that were taken, in the context of this code; as far as there is time."""
         ready, lanes, thread = self.ready, self.lanes, get_ident()
         self.threads.add(thread)
         try:
             while ready and not self.waiting:
+                if until is not None and perf_counter() >= until:
+                    return
                 call = ready.popleft()
                 self._do(lanes[call[0]], call, thread)
         except BaseException as error:
@@ -356,9 +358,14 @@ class Host:
             self.answers += (place, number, values)
         lane.kind = None
 
-    def work_straight(self, tasks: list[Any], read: Optional[Callable[[int], Any]]) -> None:
+    def work_straight(
+        self,
+        tasks: list[Any],
+        read: Optional[Callable[[int], Any]],
+        until: Optional[float] = None,
+    ) -> None:
         """Does tasks as the library wrote them, in the context of this code: the usual ones, a
-        value in and one out, at least cost."""
+        value in and one out, at least cost. What is left at the time ``until`` stays ``ready``."""
         lanes, answers, parts, codes = self.lanes, self.answers, self.parts, marshal.codes
         rest = iter(tasks)
         calls: Iterator[Call] = zip(rest, rest, rest, rest, rest)
@@ -387,16 +394,20 @@ class Host:
                     answers += (place, number, [{marshal.ESCAPE: len(parts)}])
                     parts.append(_part(("tensor", result, code, result.shape, b"", None)))
                     lane.kind = None
+                    if until is not None and perf_counter() >= until:
+                        break
                     continue
             self._answer(lane, (place, number, item, kind, value), result)
             if self.waiting:
+                break
+            if until is not None and perf_counter() >= until:
                 break
         else:
             return
         for task in calls:
             self._came_one(task, read)
         if not self.waiting:
-            self.work_off_here()
+            self.work_off_here(until)
 
     def _came_one(self, task: Call, read: Optional[Callable[[int], Any]]) -> None:
         place, number, item, kind, value = task

@@ -13,7 +13,7 @@ from contextlib import suppress
 from marshal import loads
 from threading import Lock, RLock, get_ident
 from time import perf_counter, sleep
-from typing import TYPE_CHECKING, Any, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Optional, Protocol, Union
 
 from remotemedia import marshal, native
 from remotemedia.core.engine import (
@@ -59,6 +59,8 @@ __all__ = ["Hosted", "HostedBatch", "HostedStream"]
 
 #: How long the tasks of an event loop may wait for nodes that compute, in seconds.
 _TURN_IN_LOOP = 0.005
+#: How long the library may work at a time while an event loop waits for it, in microseconds.
+_INLINE_US = 100
 #: How long somebody who waits for room waits before looking up, if it is for others to make it.
 _PAUSE = 0.005
 
@@ -120,6 +122,8 @@ class HostedStream(NativeStream):
         self._missed = False
         self._own_loop = False
         self._soon = False
+        #: How many who wait in the event loop do what there is to do, so that nobody else has to.
+        self._busy = 0
         #: Whether the process is about to exit.
         self._exits = False
         super().__init__(prepared, window, timeout, loop)
@@ -625,7 +629,7 @@ class HostedStream(NativeStream):
 
     def _serve(self) -> None:
         """Does what there is to do, and comes back soon if there is more."""
-        if self._closed or self._slot is None or self._over:
+        if self._closed or self._slot is None or self._over or self._busy:
             return
         self._step(0, 0.0)
         if self._host.ready or self._host.answers:
@@ -655,7 +659,11 @@ class HostedStream(NativeStream):
                 if until is not None and perf_counter() >= until:
                     return False
                 if self._host.ready or self._host.answers:
-                    await sleep(0)
+                    self._busy += 1
+                    try:
+                        await sleep(0)
+                    finally:
+                        self._busy -= 1
                     continue
                 self._waiting[want] += 1
                 try:
@@ -757,9 +765,6 @@ class Hosted:
         enter: gives a run its turn; whether it is awaited in an event loop is its argument.
     """
 
-    #: Nothing of a run is done before it is awaited.
-    heavy = True
-
     def __init__(
         self,
         prepared: native.Prepared,
@@ -773,6 +778,8 @@ class Hosted:
         self._spare: list[Host] = []
         #: Places for crossings that nobody uses now.
         self._calls: list[Any] = []
+        #: Whether a native node may take long over a value.
+        self.heavy = prepared.heavy
         #: Whether no node is known to wait, or to have a thread or a process of its own.
         self._straight = not any(map(waits, nodes))
 
@@ -786,9 +793,16 @@ class Hosted:
         turn.go_into()
         return stream
 
-    def start(self, items: Any, timeout: Optional[float], _: int) -> HostedBatch:
-        """Begins a run in an event loop."""
-        return self._begin(items, timeout, loop=True)
+    def start(
+        self, items: Any, timeout: Optional[float], inline_us: int
+    ) -> Union[Result, HostedBatch]:
+        """Begins a run in an event loop, and works on it here, unless ``inline_us`` is 0, for as
+        long as other tasks of the loop may wait, as its nodes are called here in any case; what it
+        gives, or what goes on with it."""
+        if not self._straight or inline_us <= 0:
+            return self._begin(items, timeout, loop=True)
+        done = self._try(items, timeout, perf_counter() + _TURN_IN_LOOP)
+        return done if isinstance(done, Result) else self._take_over(*done, timeout, loop=True)
 
     def _begin(self, items: Any, timeout: Optional[float], loop: bool) -> HostedBatch:
         turn = self._enter(loop)
@@ -802,7 +816,14 @@ class Hosted:
         """Runs it on these items and waits."""
         if not self._straight:
             return self._begin(items, timeout, loop=False).finish()
-        turn = self._enter(False)
+        done = self._try(items, timeout, None)
+        return done if isinstance(done, Result) else self._take_over(*done, timeout, False).finish()
+
+    def _try(
+        self, items: Any, timeout: Optional[float], until: Optional[float]
+    ) -> Union[Result, tuple[native.Run, Host, Turn]]:
+        """Takes the straight way as far as it goes; what there is to be taken over from there."""
+        turn = self._enter(until is not None)
         run: Optional[native.Run] = None
         host = self._spare.pop() if self._spare else Host(self._nodes)
         with turn.hold():
@@ -810,29 +831,30 @@ class Hosted:
                 turn.go_into()
                 run = self._prepared.begin(items, timeout)
                 host.deadline = None if timeout is None else perf_counter() + timeout
-                if turn.has_come() and self._work_straight(run, host):
+                if turn.has_come() and self._work_straight(run, host, until):
                     try:
                         run.wait()
                     except RemoteMediaError as error:
                         raise host.explained(error) from error.__cause__
                     self._spare.append(host)
                     return run.result()
+                # From here on it is over only when what takes it over is.
+                return run, host, turn
             except BaseException as error:
                 # Ctrl-C may come when the host is among them already, which does nothing any more.
                 self._spare.clear()
                 # The nodes are cleaned up before it is reported.
                 if run is not None and not isinstance(error, RemoteMediaError):
-                    self._take_over(run, host, timeout, turn).close()
+                    self._take_over(run, host, turn, timeout, False).close()
                 raise
             finally:
                 turn.go_out()
-        return self._take_over(run, host, timeout, turn).finish()
 
     def _take_over(
-        self, run: native.Run, host: Host, timeout: Optional[float], turn: Turn
+        self, run: native.Run, host: Host, turn: Turn, timeout: Optional[float], loop: bool
     ) -> HostedBatch:
         """What goes on with a run that is not as straight as most."""
-        batch = HostedBatch(run, host, timeout, False, turn)
+        batch = HostedBatch(run, host, timeout, loop, turn)
         turn.begin(batch)
         batch.run_within(turn.go_into)
         host.resume()
@@ -841,17 +863,19 @@ class Hosted:
     def _place(self) -> Any:
         call = self._prepared.library.lending_place()
         struct = call.struct
-        struct.most_tasks, struct.want, struct.slice_us = TASKS, WANT_END | WANT_TASK, SLICE_US
+        struct.most_tasks, struct.want = TASKS, WANT_END | WANT_TASK
         return call
 
-    def _work_straight(self, run: native.Run, host: Host) -> bool:
-        """Works on a batch on this thread, at least cost; False if a node waits for something."""
+    def _work_straight(self, run: native.Run, host: Host, until: Optional[float]) -> bool:
+        """Works on a batch on this thread, at least cost; False if a node waits for something, or
+        at the time ``until``."""
         library = self._prepared.library
         call = self._calls.pop() if self._calls else self._place()
         text, parts, thread = b"", host.parts, get_ident()
         while True:
             struct = call.struct
             struct.session = run.place
+            struct.slice_us = SLICE_US if until is None else _INLINE_US
             if parts:
                 run.lend(call, parts)
             elif call.count:
@@ -873,10 +897,10 @@ class Hosted:
                     call = self._place()
                 host.threads.add(thread)
                 try:
-                    host.work_straight(tasks, read)
+                    host.work_straight(tasks, read, until)
                 finally:
                     host.threads.discard(thread)
-                if host.waiting:
+                if host.waiting or host.ready:
                     return False
                 if released is not None:
                     # Not before the tasks, which may have what nobody else has any more.
@@ -884,4 +908,6 @@ class Hosted:
             elif status == 0:
                 self._calls.append(call)
                 return True
+            if until is not None and perf_counter() >= until:
+                return False
             text, parts = host.outgoing(), host.parts
