@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from operator import is_
 from typing import Any, Optional
 
 from remotemedia.core.schema import did_you_mean
 
 __all__ = ["Result"]
+
+
+#: How many outputs the text of a result shows.
+_SHOWN = 20
+
+
+def _short(value: Any) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"<array of {value.dtype}, shape {tuple(value.shape)}>"
+    if isinstance(value, (dict, list, tuple, str, bytes)):
+        from reprlib import Repr
+
+        brief = Repr()
+        brief.maxstring = brief.maxother = 200
+        brief.maxdict = brief.maxlist = brief.maxtuple = _SHOWN
+        return brief.repr(value)
+    return repr(value)
 
 
 class Result(list[Any]):
@@ -56,6 +74,17 @@ class Result(list[Any]):
             by_node[node] = self._outputs[start : start + count]
             start += count
         return by_node
+
+    def __repr__(self) -> str:
+        """Short, whatever the outputs are: ``asyncio.run`` makes text of what it runs. ``str()``
+        gives all of it."""
+        shown = [_short(value) for value in islice(self, _SHOWN)]
+        if len(self) > _SHOWN:
+            shown.append(f"... {len(self)} outputs")
+        return f"[{', '.join(shown)}]"
+
+    def __str__(self) -> str:
+        return list.__repr__(self)
 
     def __reduce__(self) -> Any:
         # A copy in another process has the outputs and the metrics, but no handle of the library.

@@ -40,3 +40,21 @@ def test_an_unknown_sink(asked: str, meant: str) -> None:
     assert "plus_1" in text and "times_2" in text
     assert by_node.get(asked) is None
     assert asked not in by_node
+
+
+class Loud:
+    """An array whose text nobody should ask for."""
+
+    dtype, shape = "float32", (3,)
+
+    def __repr__(self) -> str:
+        raise AssertionError("asked for")
+
+
+def test_its_text_is_short() -> None:
+    assert repr(Result([1, "a", {"b": [1.5]}], "native")) == "[1, 'a', {'b': [1.5]}]"
+    long = Result(list(range(1000)), "native")
+    assert repr(long).endswith("18, 19, ... 1000 outputs]")
+    assert str(long) == str(list(range(1000)))
+    # asyncio.run makes text of its task, and so of what that gives.
+    assert repr(Result([Loud()], "native")) == "[<array of float32, shape (3,)>]"
