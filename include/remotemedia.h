@@ -482,7 +482,10 @@ typedef struct rm_call {
   uint32_t accepted;
   /* Out: what the text and the parts belong to, if they are not in `buffer`. Yours. */
   struct rm_data *held;
-  /* In: room for the tags of parts that were lent and are not used any more, or NULL. */
+  /*
+   In: room for the tags of parts that were lent and are not used any more, or NULL. The text of
+   the same call may still have them.
+   */
   uint32_t *released;
   /* In: how many tags there is room for. */
   uint32_t released_len;
