@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Iterator
-from threading import Event
+from threading import Event, Thread
 from typing import Any, Optional
 
 import pytest
@@ -349,3 +349,25 @@ def test_what_nobody_keeps_is_not_copied() -> None:
 class Same(Node):
     def process(self, value: Any) -> Any:
         return value
+
+
+def test_where_a_node_stands() -> None:
+    entered, released = Event(), Event()
+
+    class Stands(Node):
+        def process(self, value: Any) -> Any:
+            entered.set()
+            released.wait(30)
+            return value
+
+    with Pipeline("p", [Stands(name="s")]).open() as run:
+        assert run.diagnose()["stack"] is None
+        thread = Thread(target=run.push, args=(1,))
+        thread.start()
+        entered.wait(30)
+        found = run.diagnose()
+        released.set()
+        thread.join(30)
+        assert (found["node"], found["method"], found["item"]) == ("s_0", "process", 0)
+        assert "released.wait(30)" in found["stack"]
+        assert run.pull(timeout=30).value == 1

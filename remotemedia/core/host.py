@@ -46,7 +46,7 @@ _GENERATORS = {GeneratorType, AsyncGeneratorType}
 #: How many tasks are taken at a time.
 TASKS = 64
 #: How long tasks are done before the answers are handed in, in seconds.
-_TURN = 0.001
+TURN = 0.001
 #: How many exceptions of a node's are kept until it is known which one ends the run.
 _RAISED = 256
 _RM_E_TIMEOUT, _RM_E_LIMIT = -6, -13
@@ -256,7 +256,7 @@ class Host:
 
     # --- tasks ------------------------------------------------------------------------------------
 
-    def work_off(self, seconds: float = _TURN) -> None:
+    def work_off(self, seconds: float = TURN) -> None:
         """Does tasks that were taken, for that long."""
         if self.ready:
             self.context.run(self._work_off, perf_counter() + seconds)

@@ -24,7 +24,7 @@ from remotemedia.core.engine import (
     until_complete,
     waited,
 )
-from remotemedia.core.host import METHODS, TASKS, Host, HostNode, waits
+from remotemedia.core.host import METHODS, TASKS, TURN, Host, HostNode, waits
 from remotemedia.core.native_stream import (
     AGAIN,
     END,
@@ -40,7 +40,7 @@ from remotemedia.core.native_stream import (
     reader,
 )
 from remotemedia.core.schema import did_you_mean
-from remotemedia.core.session import Want, in_work, resolve
+from remotemedia.core.session import Want, in_work
 from remotemedia.errors import (
     ManifestError,
     MarshalError,
@@ -105,6 +105,8 @@ class HostedStream(NativeStream):
         turn: the run's turn to use the nodes.
     """
 
+    _error: Optional[RemoteMediaError]
+
     def __init__(
         self,
         prepared: native.Prepared,
@@ -152,17 +154,12 @@ class HostedStream(NativeStream):
             struct.most_tasks = TASKS
             status, error = self._exchange(call, host.outgoing(), host.parts, most, want, slice_us)
             host.sent()
-        if struct.len:
-            self._take(call)
-        if struct.given >= HELD or error is not None:
-            # It keeps memory for values, or an error.
-            self._place = None
-        if error is not None:
-            self._error = self._explained(error)
-        if error is not None or status == END:
-            self._over = True
-        if self._cancelled:
-            self._fetched.clear()
+        error = None if error is None else self._explained(error)
+        self._fetch_is_done(call, status, error)
+        # What was discarded while this thread had it in hand.
+        fetched, floor = self._fetched, host.floor
+        while floor and fetched and fetched[0].item is not None and fetched[0].item < floor:
+            fetched.popleft()
         return status
 
     def _take_tasks(self, tasks: list[Any], read: Optional[Callable[[int], Any]]) -> None:
@@ -210,7 +207,7 @@ class HostedStream(NativeStream):
         host = self._host
         if self._turn is not None and not self._comes():
             return AGAIN
-        host.work_off(_TURN_IN_LOOP if self._loop is not None else 0.001)
+        host.work_off(TURN if self._loop is None else _TURN_IN_LOOP)
         over: bool = self._over
         if over:
             return END
@@ -411,7 +408,6 @@ class HostedStream(NativeStream):
         found = super().diagnose()
         host = self._host
         lane = host.at_work()
-        found["stack"] = None
         if lane is not None and lane.kind is not None:
             item = lane.item if lane.item >= 0 else None
             seconds, method = perf_counter() - lane.since, METHODS[lane.kind]
@@ -603,18 +599,6 @@ class HostedStream(NativeStream):
         self._serve()
         await asyncio.sleep(0)
         self._serve()
-
-    def _ring(self) -> None:
-        bells, self._bells = self._bells, []
-        for bell in bells:
-            bell.release()
-        if self._futures:
-            self._in_loop(self._resolve)
-
-    def _resolve(self) -> None:
-        futures, self._futures = self._futures, []
-        for future in futures:
-            resolve(future)
 
     def go_on(self) -> None:
         """There is something to do, in the event loop."""

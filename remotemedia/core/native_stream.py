@@ -219,6 +219,11 @@ class NativeStream:
                     error = library.failure(struct.error, MarshalValueError)
             else:
                 status, error = self._exchange(call, b"", [], most, want, slice_us)
+        return self._fetch_is_done(call, status, error)
+
+    def _fetch_is_done(self, call: Any, status: int, error: Optional[RemoteMediaError]) -> int:
+        """Keeps what a crossing has brought, and what it has said of the run; its status."""
+        struct = call.struct
         if struct.len:
             self._take(call)
         if struct.given >= HELD or error is not None:
@@ -481,7 +486,13 @@ class NativeStream:
         for bell in bells:
             bell.release()
         if self._futures:
-            self._in_loop(self._wake)
+            self._in_loop(self._resolve)
+
+    def _resolve(self) -> None:
+        """In the event loop: whoever waits looks again."""
+        futures, self._futures = self._futures, []
+        for future in futures:
+            resolve(future)
 
     def turn(self) -> None:
         # Who pushes and pulls works.
@@ -563,6 +574,7 @@ class NativeStream:
             "method": _method_of(state, first) if first else None,
             "item": first.get("item"),
             "seconds": first["since_us"] / 1e6 if first else 0.0,
+            "stack": None,
             "queued": state["queued"],
             "outputs": outputs,
             "inside": max(state["inside"], self._window - self._room()),
@@ -658,9 +670,7 @@ class NativeStream:
         if self._fd >= 0:
             with suppress(BlockingIOError):
                 os.read(self._fd, 4096)
-        futures, self._futures = self._futures, []
-        for future in futures:
-            resolve(future)
+        self._resolve()
 
     async def _woken(self, until: Optional[float]) -> None:
         """Returns when something may have happened, or the time is over."""

@@ -199,8 +199,9 @@ class _Base:
 
     def diagnose(self) -> dict[str, Any]:
         """What the session is doing: ``node`` (the one in work, or None), its ``method``, ``item``
-        and ``seconds``; how many items are ``queued`` and ``inside`` the ``window``, and how many
-        ``outputs`` have not been pulled; who is ``waiting``; what ``joins`` hold, by node and
+        and ``seconds``, and the ``stack`` of its code, as text, if it is written in Python and runs
+        natively (else None); how many items are ``queued`` and ``inside`` the ``window``, and how
+        many ``outputs`` have not been pulled; who is ``waiting``; what ``joins`` hold, by node and
         connection; whether the input has ``ended`` and the run is ``over``; and all that in
         ``words``."""
         return self._backend.diagnose()

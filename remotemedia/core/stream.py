@@ -422,6 +422,7 @@ class Stream:
                 "method": None if place is None else run.method,
                 "item": run.item,
                 "seconds": 0.0 if place is None else now - run.clock,
+                "stack": None,
                 "queued": sum(not isinstance(entry, _Set) for entry in self._inbox),
                 "outputs": len(self._held),
                 "inside": self._inside,
