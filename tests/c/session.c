@@ -946,6 +946,14 @@ static void a_part_with_a_tag_is_lent(void) {
     CHECK(call.released_count == 1);
     rm_run_free(run);
 
+    run = open_one("PassThrough", "{}", 2);
+    call = place_for(run);
+    part.tag = 0x80000000u;
+    call.parts = &part;
+    call.part_count = 1;
+    FAILS_WITH(RM_E_ARGUMENT, "tag", exchange(&call, SAY("[" N1 PART "i" N0 "0", NONE)));
+    rm_run_free(run);
+
     /* A node that changes it makes another one of it, though nobody else reads it. */
     run = open_one("Multiply", "{\"factor\": 2}", 0);
     call = place_for(run);

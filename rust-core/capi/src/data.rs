@@ -442,6 +442,10 @@ unsafe fn make(view: &rm_view, borrow: bool) -> Result<(Value, Option<Arc<Foreig
                 Ok((Value::Bytes(Arc::new(buffer)), memory))
             }
             RM_TENSOR => {
+                if view.tag > i32::MAX as u32 {
+                    let message = format!("the tag {} is not below 2^31", view.tag);
+                    return Err(Error::new(Code::Argument, message));
+                }
                 let (tensor, memory) = tensor(view, borrow)?;
                 // What was copied is another one.
                 let label = if memory.is_some() { view.tag } else { 0 };

@@ -311,7 +311,7 @@ impl Writer<'_> {
             }
             Value::Tensor(tensor) if tensor.label() != 0 => {
                 self.escape();
-                // Below 2^31, as is said in the header.
+                // Below 2^31, as was checked where it came in.
                 self.small(-(tensor.label() as i32));
                 self.out.push(b'0');
             }
