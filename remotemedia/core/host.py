@@ -24,7 +24,14 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Protocol,
 from weakref import ref
 
 from remotemedia import marshal
-from remotemedia.core.engine import GRACE, MAX_VALUES, Several, described, in_its_process
+from remotemedia.core.engine import (
+    GRACE,
+    MAX_VALUES,
+    Several,
+    ctrl_c_later,
+    described,
+    in_its_process,
+)
 from remotemedia.core.node import Node
 from remotemedia.core.session import in_work
 from remotemedia.errors import NodeError, RemoteMediaError
@@ -419,7 +426,7 @@ class Host:
         """Whether nobody needs the answer."""
         if kind == CLEANUP:
             return False
-        if self.cancelled:
+        if self.cancelled or (self.deadline is not None and perf_counter() >= self.deadline):
             return True
         return kind == PROCESS and (_rank(item) > self.failed_at or _rank(item) < self.floor)
 
@@ -581,16 +588,21 @@ class Host:
             self.waiting.append((lane, call, result))
             return
         try:
-            loop = self.loop = owner.need_loop()
+            with ctrl_c_later():
+                loop = self.loop = owner.need_loop()
+                lane.task = loop.create_task(self._wait(lane, call, result))
+                lane.task.add_done_callback(partial(self._task_ended, lane, result))
+                lane.busy, lane.given_up = True, False
         except BaseException:
-            _closed(result)
+            if lane.task is None:
+                _closed(result)
             raise
-        lane.busy, lane.given_up = True, False
-        lane.task = loop.create_task(self._wait(lane, call, result))
-        lane.task.add_done_callback(partial(self._never_begun, lane, result))
 
-    def _never_begun(self, lane: _Lane, result: Any, task: Task[None]) -> None:
-        """A task that was cancelled before its first step leaves everything to be done."""
+    def _task_ended(self, lane: _Lane, result: Any, task: Task[None]) -> None:
+        """One that was cancelled before its first step leaves everything to be done."""
+        if not task.cancelled():
+            # What it raised has gone its way; asked for, or asyncio would complain.
+            task.exception()
         if lane.task is not task:
             return
         _closed(result)
@@ -711,7 +723,11 @@ class Host:
 
             lane.executor = ThreadPoolExecutor(1, f"remotemedia-{lane.planned.id}")
         try:
-            lane.future = lane.executor.submit(copy_context().run, self._do_in_thread, lane, call)
+            # Or a lock of the executor's would stay closed.
+            with ctrl_c_later():
+                lane.future = lane.executor.submit(
+                    copy_context().run, self._do_in_thread, lane, call
+                )
         except RuntimeError as error:
             if "shutdown" not in str(error):
                 # No thread can be started.

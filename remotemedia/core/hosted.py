@@ -19,8 +19,8 @@ from remotemedia import marshal, native
 from remotemedia.core.engine import (
     GRACE,
     close_loop,
+    ctrl_c_later,
     outside_of_loops,
-    signals_later,
     until_complete,
     waited,
 )
@@ -132,8 +132,10 @@ class HostedStream(NativeStream):
         # The driver's. If Ctrl-C comes just when he has it, he can have it again.
         self._pulling: Any = RLock()
         native.end_at_exit(self)
-        # Not before that of the library.
-        self._deadline = host.deadline = None if timeout is None else perf_counter() + timeout
+        # Not before that of the library. A run that is taken over has one.
+        if timeout is not None and host.deadline is None:
+            host.deadline = perf_counter() + timeout
+        self._deadline = host.deadline
 
     # --- crossings --------------------------------------------------------------------------------
 
@@ -211,8 +213,10 @@ class HostedStream(NativeStream):
         over: bool = self._over
         if over:
             return END
-        # Somebody has more to do than to wait.
+        # Somebody has more to do than to wait here; as has a loop, which may be new.
         busy = bool(host.ready)
+        if self._loop is not None:
+            seconds = 0.0
         want = 0 if busy else want | WANT_TASK | WANTS["output"]
         status = self._fetch(FETCH, want, 0 if busy else round(seconds * 1e6))
         if self._over:
@@ -323,7 +327,9 @@ class HostedStream(NativeStream):
             try:
                 self._missed = False
                 if self._own_loop:
-                    self._run_loop(self._once)
+                    # Unless somebody has closed the session meanwhile.
+                    if self._loop is not None and not self._loop.is_closed():
+                        self._run_loop(self._once)
                     return
                 while not self._over and self._loop is None:
                     if self._step(0, 0.0) == AGAIN and not self._host.ready:
@@ -430,10 +436,15 @@ class HostedStream(NativeStream):
         self._stop()
         if self._is_itself():
             return
-        with self._pulling:
-            self._finish_up()
-            self._close_loop()
-        self._shut()
+        # Ctrl-C once more ends the waiting, not the releasing.
+        try:
+            with self._pulling:
+                try:
+                    self._finish_up()
+                finally:
+                    self._close_loop()
+        finally:
+            self._shut()
 
     def run_within(self, prepare: Callable[[], object]) -> None:
         """Does something in the context in which nodes are called."""
@@ -501,9 +512,11 @@ class HostedStream(NativeStream):
 
         self._turn = None
         while not self._over:
-            self._step(WANT_END, 0.0)
+            status = self._step(WANT_END, 0.0)
             if not self._over:
-                await self._woken(perf_counter() + SLICE)
+                # Nobody would be woken for what is there already.
+                idle = status == AGAIN and not self._host.ready
+                await self._woken(perf_counter() + (SLICE if idle else 0))
         host = self._host
         while True:
             self._clean_up()
@@ -557,7 +570,7 @@ class HostedStream(NativeStream):
             import asyncio
 
             # Half a loop would complain.
-            with signals_later():
+            with ctrl_c_later():
                 self._loop, self._own_loop = asyncio.new_event_loop(), True
                 self._read_descriptor()
         return self._loop
@@ -583,7 +596,7 @@ class HostedStream(NativeStream):
         def go() -> Any:
             self._loop_thread = get_ident()
             try:
-                return until_complete(loop, run())
+                return until_complete(loop, run)
             finally:
                 self._loop_thread = None
 
@@ -642,7 +655,8 @@ class HostedStream(NativeStream):
                     break
                 if until is not None and perf_counter() >= until:
                     return False
-                if self._host.ready or self._host.answers:
+                # With more outputs to fetch nobody would be woken.
+                if self._host.ready or self._host.answers or status == 0:
                     self._busy += 1
                     try:
                         await sleep(0)
@@ -854,12 +868,15 @@ class Hosted:
         """Works on a batch on this thread, at least cost; False if a node waits for something, or
         at the time ``until``."""
         library = self._prepared.library
+        slice_us = SLICE_US if until is None else _INLINE_US
+        if host.deadline is not None:
+            until = host.deadline if until is None else min(until, host.deadline)
         call = self._calls.pop() if self._calls else self._place()
         text, parts, thread = b"", host.parts, get_ident()
         while True:
             struct = call.struct
             struct.session = run.place
-            struct.slice_us = SLICE_US if until is None else _INLINE_US
+            struct.slice_us = slice_us
             if parts:
                 run.lend(call, parts)
             elif call.count:

@@ -348,8 +348,8 @@ def _serve(pipe: Connection) -> None:
 
 
 def _leave() -> NoReturn:
-    """Ends the process as Python does: threads, what was registered with ``atexit``, streams. But it
-    does not take the interpreter to pieces, which takes far longer, while the run waits for it."""
+    """Ends the process as Python does: threads, what was registered with ``atexit``, streams. But
+    not by taking the interpreter to pieces, which takes far longer, while the run waits for it."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
