@@ -181,6 +181,8 @@ class Moment:
 
     def begin(self) -> None:
         if self.act is ctrl_c:
+            # What the garbage collector calls swallows every exception, so Ctrl-C as well.
+            gc.collect()
             self.at = perf_counter() + SOON
             ctrl_c()
         else:

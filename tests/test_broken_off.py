@@ -179,17 +179,6 @@ def test_nothing_is_begun_after_the_time(wait: bool, rust: bool) -> None:
 
 
 @needs_rust
-def test_the_end_of_the_time_is_told_to_who_waits_for_room_among_many_outputs() -> None:
-    async def main() -> None:
-        async with Pipeline("many", [Late()]).open(window=2_000, timeout=0.2) as run:
-            await run.send_many(range(1, 2_001))
-            await run.send(0, timeout=20)
-
-    with pytest.raises(RunTimeoutError, match="the run was not complete"):
-        asyncio.run(main())
-
-
-@needs_rust
 def test_nobody_sleeps_while_there_is_something_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     from remotemedia.core.hosted import HostedStream
 

@@ -34,9 +34,9 @@ def test_control_is_back_and_nothing_is_left(scene: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("scene", ["session", "async session"])
-@pytest.mark.parametrize("way", ["cancel", "interrupt", "ctrl-c"])
+@pytest.mark.parametrize("way", ["cancel", "deadline", "interrupt", "ctrl-c"])
 def test_however_much_is_inside(scene: str, way: str) -> None:
-    for kind in ("waits", "async"):
+    for kind in ("waits", "async", "plain"):
         assert max(endurance.break_off(scene, way, kind, 1, 2_000)) < 10
 
 
