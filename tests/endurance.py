@@ -32,7 +32,7 @@ from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, ClassVar, NamedTuple, Optional
 
 from conftest import cancel_at_random
 
@@ -61,21 +61,23 @@ DEEP = 10_000
 class Own(Node):
     """Hands on values; with WAIT it takes some time."""
 
-    #: How many are initialized and not cleaned up.
-    alive = 0
-    _lock = threading.Lock()
+    #: Those that are initialized and not cleaned up.
+    alive: ClassVar[set[Own]] = set()
 
     def __init__(self, seconds: float = 0.001, name: Optional[str] = None) -> None:
         super().__init__(name)
         self.seconds = seconds
 
     def initialize(self) -> None:
-        with Own._lock:
-            Own.alive += 1
+        try:
+            Own.alive.add(self)
+        except KeyboardInterrupt:
+            # It came here, and so the node is not initialized.
+            Own.alive.discard(self)
+            raise
 
     def cleanup(self) -> None:
-        with Own._lock:
-            Own.alive -= 1
+        Own.alive.discard(self)
 
     def process(self, value: Any) -> Any:
         if value == WAIT:
@@ -155,7 +157,7 @@ def left() -> dict[str, Any]:
             counts[what] = len(os.listdir(f"/proc/self/{what}"))
     counts["threads"] = threading.active_count()
     counts["children"] = len(multiprocessing.active_children())
-    counts["nodes"] = Own.alive
+    counts["nodes"] = len(Own.alive)
     return counts
 
 

@@ -216,3 +216,60 @@ def test_who_works_on_a_session_that_others_have_closed_does_nothing() -> None:
         assert run.pull().value == 1
     # As cancel() does in another thread, which has looked a moment before.
     run._backend.turn()
+
+
+class Slow(Node):
+    """A plain generator that never ends."""
+
+    def process(self, value: Any) -> Iterator[Any]:
+        self.count = 0
+        self.closed = False
+        try:
+            while self.count < 20_000:
+                self.count += 1
+                time.sleep(0.001)
+                yield value
+        finally:
+            self.closed = True
+
+
+@pytest.mark.parametrize("rust", ENGINES)
+@pytest.mark.parametrize("how", ["batch", "batch with a node that waits", "session"])
+def test_an_endless_generator_ends_with_its_task(how: str, rust: bool) -> None:
+    node = Slow()
+    others = [Waits()] if "waits" in how else []
+
+    async def main() -> None:
+        pipeline = Pipeline("slow", [*others, node])
+        if how != "session":
+            await asyncio.wait_for(pipeline.run([1, 2], use_rust=rust), 0.02)
+        async with pipeline.open(use_rust=rust) as run:
+            await run.send(1)
+            await asyncio.wait_for(run.recv(), 0.02)
+
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(main())
+    assert 0 < node.count < 20_000
+    assert node.closed
+
+
+class Arrays(Node):
+    """Gives arrays, some of them slowly."""
+
+    def process(self, value: Any) -> Any:
+        import numpy
+
+        def many() -> Iterator[Any]:
+            for number in range(3):
+                time.sleep(0.002)
+                yield numpy.full(5, 10 * value + number)
+
+        return many() if value % 2 else numpy.full(5, value)
+
+
+@pytest.mark.parametrize("rust", ENGINES)
+def test_what_a_slow_generator_gives_keeps_its_place(rust: bool) -> None:
+    pytest.importorskip("numpy")
+    expected = [0, 10, 11, 12, 2, 30, 31, 32, 4]
+    result = asyncio.run(Pipeline("arrays", [Arrays()]).run(range(5), use_rust=rust))
+    assert [array.tolist() for array in result] == [[number] * 5 for number in expected]

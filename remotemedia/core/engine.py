@@ -708,10 +708,8 @@ class Run:
             self._check_values(place)
         if self.loop:
             if self.clock - self.yielded > _SLICE:
-                from asyncio import sleep
-
-                await sleep(0)
-                self.clock = self.yielded = perf_counter()
+                await self._yield()
+                self.clock = self.yielded
         elif self.pause_at is not None and self.clock >= self.pause_at:
             await PAUSE
             self.clock = perf_counter()
@@ -723,6 +721,13 @@ class Run:
             raise _Interrupted
         return failure
 
+    async def _yield(self) -> None:
+        """Lets other tasks of the event loop go on."""
+        from asyncio import sleep
+
+        await sleep(0)
+        self.yielded = perf_counter()
+
     async def _take(self, place: int, result: Any, emits: bool = True) -> None:
         """Emits what a node's method returned: a value, or what yields or promises some."""
         if isinstance(result, GeneratorType):
@@ -733,6 +738,10 @@ class Run:
                 for value in result:
                     self._emit(place, value, emits)
                     self._check_time()
+                    if self.loop and perf_counter() - self.yielded > _SLICE:
+                        await self._yield()
+                    if self.cancelled or (self.interrupted and self.sweeping):
+                        return
             finally:
                 result.close()
         elif isinstance(result, AsyncGeneratorType):

@@ -163,6 +163,22 @@ class _Lane:
         return self.node.runs_in is not None
 
 
+class _Rest(NamedTuple):
+    """A plain generator that takes its time in an event loop, which gets its turns in between; with
+    what it has given so far."""
+
+    generator: GeneratorType[Any, Any, Any]
+    values: list[Any]
+    parts: list[marshal.Part]
+
+    def close(self) -> None:
+        self.generator.close()
+
+
+#: In the place of a part that stands elsewhere.
+_NO_PART = marshal.Part("bytes", b"", (0, 0), ())
+
+
 class TooMany(Exception):
     """A node gave more values than one item may become."""
 
@@ -230,6 +246,8 @@ class Host:
         #: The threads in which a node is at work.
         self.threads: set[int] = set()
         self.loop: Optional[AbstractEventLoop] = None
+        #: Whether tasks are done in an event loop of the caller's, which is to go on.
+        self.in_loop = False
 
     def begin(self, owner: Owner) -> None:
         """Works for a run of this owner's."""
@@ -350,7 +368,14 @@ class Host:
                 if hasattr(result, "__await__") or isinstance(result, AsyncGeneratorType):
                     self._begin_to_wait(lane, call, result)
                     return
-                values = self._collected(lane, result, self.parts, own)
+                if self.in_loop and type(result) is GeneratorType:
+                    if not self._take(lane, result, values, self.parts, perf_counter() + TURN):
+                        rest = _Rest(result, values, [_NO_PART] * had + self.parts[had:])
+                        del self.parts[had:]
+                        self._begin_to_wait(lane, call, rest)
+                        return
+                else:
+                    values = self._collected(lane, result, self.parts, own)
                 if kind != PROCESS and kind != _FLUSH:
                     values = []
             if lane.timed:
@@ -467,16 +492,31 @@ class Host:
         """What a plain method gave, as the library takes it."""
         if isinstance(result, GeneratorType):
             values: list[Any] = []
-            try:
-                for value in result:
-                    self._check(lane, len(values))
-                    values.append(_given(lane, value, parts))
-            finally:
-                result.close()
+            self._take(lane, result, values, parts)
             return values
         if type(result) is Several:
             return [_given(lane, value, parts) for value in result]
         return [_given(lane, result, parts, own)]
+
+    def _take(
+        self,
+        lane: _Lane,
+        generator: GeneratorType[Any, Any, Any],
+        values: list[Any],
+        parts: list[marshal.Part],
+        until: Optional[float] = None,
+    ) -> bool:
+        """Takes what a generator gives, until that time; whether it is all."""
+        try:
+            for value in generator:
+                self._check(lane, len(values))
+                values.append(_given(lane, value, parts))
+                if until is not None and perf_counter() >= until:
+                    return False
+        except BaseException:
+            generator.close()
+            raise
+        return True
 
     def _check(self, lane: _Lane, count: int) -> None:
         """Between the values of one call, as one that never ends must end."""
@@ -672,8 +712,22 @@ class Host:
         self, lane: _Lane, kind: int, result: Any, parts: list[marshal.Part]
     ) -> list[Any]:
         timeout = lane.planned.timeout if kind == PROCESS else None
+        if type(result) is _Rest:
+            from asyncio import sleep
+
+            parts += result.parts
+            values, through = result.values, False
+            try:
+                while not through:
+                    await sleep(0)
+                    through = self._take(
+                        lane, result.generator, values, parts, perf_counter() + TURN
+                    )
+            finally:
+                result.close()
+            return values
         if isinstance(result, AsyncGeneratorType):
-            values: list[Any] = []
+            values = []
             try:
                 while True:
                     try:

@@ -117,6 +117,7 @@ class HostedStream(NativeStream):
         turn: Turn,
     ) -> None:
         self._host = host
+        host.in_loop = loop
         host.begin(self)
         self._turn: Optional[Turn] = turn
         self._leave = turn.leave
@@ -829,6 +830,7 @@ class Hosted:
                 turn.go_into()
                 run = self._prepared.begin(items, timeout)
                 host.deadline = None if timeout is None else perf_counter() + timeout
+                host.in_loop = until is not None
                 if turn.has_come() and self._work_straight(run, host, until):
                     try:
                         run.wait()

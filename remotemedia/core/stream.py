@@ -60,6 +60,10 @@ if TYPE_CHECKING:
 __all__ = ["Stream"]
 
 
+#: How long somebody waits before looking up, in seconds.
+_PAUSE = 0.05
+
+
 class _Set(NamedTuple):
     """Stands among the items, as it takes effect between them."""
 
@@ -296,9 +300,11 @@ class Stream:
             if mine:
                 self._drive(want, until, once=late)
             elif bell is not None:
-                times = [time for time in (until, deadline) if time is not None]
+                # No longer than a slice: Windows does not break such a wait off for Ctrl-C.
+                now = perf_counter()
+                times = [time for time in (until, deadline, now + _PAUSE) if time is not None]
                 try:
-                    bell.acquire(timeout=max(0.0, min(times) - perf_counter()) if times else -1)
+                    bell.acquire(timeout=max(0.0, min(times) - now))
                 finally:
                     with self._lock:
                         self._waiting[want] -= 1
