@@ -273,3 +273,17 @@ def test_what_a_slow_generator_gives_keeps_its_place(rust: bool) -> None:
     expected = [0, 10, 11, 12, 2, 30, 31, 32, 4]
     result = asyncio.run(Pipeline("arrays", [Arrays()]).run(range(5), use_rust=rust))
     assert [array.tolist() for array in result] == [[number] * 5 for number in expected]
+
+
+class Exits(Node, thread=True):
+    def process(self, value: Any) -> Any:
+        raise SystemExit(5)
+
+
+@pytest.mark.parametrize("rust", ENGINES)
+def test_the_exit_of_a_process_passes_from_a_thread_of_a_node(rust: bool) -> None:
+    pipeline = Pipeline("exits", [Exits()])
+    with pytest.raises(SystemExit, match="5"):
+        pipeline.run_sync([1], use_rust=rust)
+    with pytest.raises(SystemExit, match="5"):
+        asyncio.run(pipeline.run([1], use_rust=rust))

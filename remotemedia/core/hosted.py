@@ -726,14 +726,22 @@ class HostedBatch(HostedStream):
     def _known(self, tag: int) -> Any:
         return self._batch.known(tag)
 
+    def _raise_end(self) -> None:
+        """What a node's thread has raised to end the process passes as it is."""
+        cause = self._host.ended_by
+        if isinstance(cause, (SystemExit, KeyboardInterrupt)):
+            raise cause from None
+
     def _result(self) -> Result:
         if self._error is not None:
+            self._raise_end()
             raise self._error
         # The run, whose the descriptor is, may be gone with that.
         self._leave_loop()
         try:
             self._batch.wait()
         except RemoteMediaError as error:
+            self._raise_end()
             raise self._explained(error) from error.__cause__
         self._place = self._slot = None
         return self._batch.result()
