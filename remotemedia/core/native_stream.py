@@ -245,19 +245,15 @@ class NativeStream:
     def _take(self, call: Any) -> None:
         given = call.struct.given
         outputs, tasks = loads(call.text if given < HELD else call.long_text())  # noqa: S302
-        made: list[Any]
+        made: Any = None
         # Most often it is one output, a scalar or a small array.
-        if (
-            len(outputs) == 3
-            and (not given or (given == ESCAPED and type(outputs[2]) is tuple))
-            and not tasks
-            and outputs[0] >= self._floor
-        ):
+        if len(outputs) == 3 and not tasks:
             item, node, value = outputs
-            if given:
-                value = inline(*value)
-            made = [_new(Output, (value, self._ids[node], item, None))]
-        else:
+            is_array = given == ESCAPED and type(value) is tuple
+            if (is_array or not given) and item >= self._floor:
+                value = inline(*value) if is_array else value
+                made = (_new(Output, (value, self._ids[node], item, None)),)
+        if made is None:
             made = self._made(call, given, outputs, tasks)
         # Nothing comes between these.
         self._left = None
