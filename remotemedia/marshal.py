@@ -493,7 +493,7 @@ def inline(code: int, data: bytes, shape: Optional[tuple[int, ...]] = None) -> A
 def restore(value: Any, part: Callable[[int], Any]) -> Any:
     """What a value with escapes stands for."""
     if type(value) is list:
-        return [restore(item, part) for item in value]
+        return [inline(*item) if type(item) is tuple else restore(item, part) for item in value]
     if type(value) is tuple:
         return inline(*value)
     if type(value) is not dict:

@@ -39,6 +39,7 @@ from remotemedia.errors import (
 )
 from remotemedia.log import logger
 from remotemedia.marshal import SCALARS, codes, inline
+from remotemedia.media import Media
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -269,7 +270,7 @@ class NativeStream:
         if given & ESCAPED:
             read = reader(self._library, call, self._known)
             values = marshal.restore(values, read)
-            pts = [getattr(value, "pts", None) for value in values]
+            pts = [value.pts if isinstance(value, Media) else None for value in values]
         if items and items[-1] < 0:
             # What was flushed comes last.
             items = [item if item >= 0 else None for item in items]
