@@ -164,9 +164,13 @@ def left() -> dict[str, Any]:
 def same_as(before: dict[str, Any]) -> None:
     """Nothing more is left than before; threads may need a moment to end."""
     until = perf_counter() + 10
-    while (now := left()) != before and perf_counter() < until:
+    while more(now := left(), before) and perf_counter() < until:
         time.sleep(0.01)
-    assert now == before, f"left behind: {now}, before: {before}"
+    assert not more(now, before), f"left behind: {now}, before: {before}"
+
+
+def more(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    return any(count > before.get(what, 0) for what, count in now.items())
 
 
 # --- ways to break off ----------------------------------------------------------------------------

@@ -275,6 +275,26 @@ def test_what_a_slow_generator_gives_keeps_its_place(rust: bool) -> None:
     assert [array.tolist() for array in result] == [[number] * 5 for number in expected]
 
 
+@needs_rust
+def test_ctrl_c_again_while_the_run_is_being_ended_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from remotemedia.core.host import Host
+
+    give_up, came = Host.give_up, []
+
+    def broken(host: Host) -> None:
+        if not came:
+            came.append(host)
+            raise KeyboardInterrupt
+        give_up(host)
+
+    monkeypatch.setattr(Host, "give_up", broken)
+    node = Breaks()
+    with pytest.raises(KeyboardInterrupt):
+        session(Pipeline("again", [node]), True)
+    assert came
+    assert node.alive == 0
+
+
 class Exits(Node, thread=True):
     def process(self, value: Any) -> Any:
         raise SystemExit(5)

@@ -498,6 +498,9 @@ class HostedStream(NativeStream):
     def _finish_up(self) -> None:
         """Ends the run, which was cancelled, on this thread; by the driver."""
         self._turn = None
+        if not self._cancelled:
+            # A second Ctrl-C has prevented it.
+            self._stop()
         while not (self._over or self._own_loop):
             self._step(WANT_END, SLICE)
         if not self._own_loop:
