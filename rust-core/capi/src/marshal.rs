@@ -113,6 +113,9 @@ impl<'a> Reader<'a> {
     /// Reads the floats that come next, until there are `count` items: lists of nothing else are
     /// common, and long.
     fn floats(&mut self, items: &mut Vec<Value>, count: usize) {
+        if self.rest.first() != Some(&b'g') {
+            return;
+        }
         let (entries, _) = self.rest.as_chunks::<9>();
         let most = entries.len().min(count - items.len());
         let floats = entries[..most].iter().take_while(|entry| entry[0] == b'g').count();
@@ -212,7 +215,8 @@ pub fn write_pair(
     numbers: &[u64],
     parts: &mut Vec<Value>,
 ) -> Result<(Vec<u8>, bool)> {
-    let mut writer = Writer { out: Vec::with_capacity(256), parts, escaped: false };
+    let out = Vec::with_capacity(usize::max(512, 64 + 8 * numbers.len()));
+    let mut writer = Writer { out, parts, escaped: false };
     writer.out.extend(b"(\x02\0\0\0");
     writer.value(value, 2 * Limits::VALUE_DEPTH)?;
     writer.out.push(b's');
