@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from marshal import loads
 from operator import is_
-from typing import Any, Callable, NamedTuple, Optional, Union, cast
+from typing import Any, Callable, Optional, Union, cast
 from weakref import WeakSet
 
 from remotemedia import marshal
@@ -89,14 +90,17 @@ _VIEWS = 1_024
 new_result = Result.__new__
 
 
-class _Template(NamedTuple):
+class _Template:
     """What views of arrays of one element type and shape have in common."""
 
-    dtype: Any
-    shape: tuple[int, ...]
-    view: Any
-    #: What the view points to.
-    held: Any
+    __slots__ = ("dtype", "held", "shape", "view")
+
+    def __init__(self, dtype: Any, shape: tuple[int, ...], view: Any, held: Any) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.view = view
+        #: What the view points to.
+        self.held = held
 
 
 class _Library:
@@ -146,7 +150,7 @@ class _Library:
         #: What views of arrays have in common, by their element type and shape, as most come again.
         self.templates: dict[Any, _Template] = {}
         #: Places for calls that nobody uses now.
-        self.calls: list[_Call] = []
+        self.calls: deque[_Call] = deque(maxlen=_CALLS)
         self.call = self.lib.rm_call_run
         self.exchange = self.lib.rm_call_exchange
         self.from_buffer = ffi.from_buffer
@@ -544,7 +548,7 @@ class Prepared:
         text: Optional[bytes] = None
         plain = True
         arrays: Any = None
-        parts: list[marshal.Part] = []
+        parts: Sequence[marshal.Part] = ()
         held: Any = None
         if type(items) is list and items:
             if type(items[0]) in marshal.codes:
@@ -593,31 +597,33 @@ class Prepared:
         return self.result(call, held, arrays, parts)
 
     def result(
-        self, call: _Call, held: Any, arrays: Any, parts: list[marshal.Part], lent: Any = None
+        self, call: _Call, held: Any, arrays: Any, parts: Sequence[marshal.Part], lent: Any = None
     ) -> Result:
         """What a call has given. The place is kept for the next ones, unless the outputs are in it:
         ``held``, ``arrays`` and ``parts`` are of its input, ``lent`` are arrays by their tags that
         were lent later."""
-        library = self._library
-        struct = call.struct
-        given = struct.given
+        given = call.struct.given
         # Marshalled by the library.
         outputs, counts = loads(call.text if given < _RM_HELD else call.long_text())  # noqa: S302
         if given:
             if given & _RM_UNCHANGED:
                 if arrays is not None:
-                    outputs = list(map(marshal.read_only_view, arrays))
+                    outputs = []
+                    for array in arrays:
+                        view = array.view()
+                        view.setflags(False)
+                        outputs.append(view)
                 else:
                     outputs = [marshal.same(part) for part in parts]
             if given & _RM_ESCAPED:
                 outputs = marshal.restore(outputs, call.reader(held, arrays, lent))
-        if given < _RM_HELD and len(library.calls) < _CALLS and call.count <= _VIEWS:
-            library.calls.append(call)
+        if given < _RM_HELD and call.count <= _VIEWS:
+            self._library.calls.append(call)
         result = new_result(Result)
         result += outputs
         result._outputs = outputs
         result._engine = "native"
-        result._read = self.report, counts
+        result._read = _report, self, counts
         result._report = None
         return result
 
@@ -656,6 +662,9 @@ class Prepared:
         """
         done = self.start(items, timeout, 0 if self.heavy else inline_us)
         return await done.finish_async() if isinstance(done, Run) else done
+
+
+_report = Prepared.report
 
 
 def _milliseconds(timeout: Any) -> int:
@@ -729,12 +738,12 @@ class _Call:
             self.struct.parts = self.array
         if self.count != count:
             self.struct.part_count = self.count = count
-        from_buffer = library.from_buffer
+        from_buffer, codes = library.from_buffer, marshal.codes
         held = []
         at = 0
         try:
             for array in arrays:
-                if type(array) not in marshal.codes:
+                if type(array) not in codes:
                     return None
                 dtype, shape = array.dtype, array.shape
                 template = templates[at]
@@ -821,7 +830,7 @@ class Run:
     __slots__ = ("__weakref__", "_call", "_input", "_library", "_prepared", "_tag", "lent")
 
     def __init__(
-        self, prepared: Prepared, call: _Call, held: Any, arrays: Any, parts: list[marshal.Part]
+        self, prepared: Prepared, call: _Call, held: Any, arrays: Any, parts: Sequence[marshal.Part]
     ) -> None:
         self._prepared = prepared
         self._library = call.library
