@@ -136,7 +136,6 @@ class _Library:
                 f"this package needs {_ABI_MAJOR}.{_ABI_MINOR}",
                 hint="install library and package from the same release",
             )
-        self.build_info: dict[str, Any] = json.loads(ffi.string(self.lib.rm_build_info()))
         # Parsed once; a slot is made for every call, since a signal handler or a finaliser may call
         # the library while another call of the same thread is going on.
         self._types = {name: ffi.typeof(f"rm_{name} **") for name in _OBJECTS}
@@ -394,13 +393,13 @@ def version() -> str:
     Raises:
         LibraryNotFoundError: if there is none. So do all functions below.
     """
-    info = _load().build_info
-    return str(info["version"])
+    return str(build_info()["version"])
 
 
 def build_info() -> dict[str, Any]:
     """How the native library was built: ``version``, ``abi``, ``target``, ``profile``."""
-    return dict(_load().build_info)
+    library = _load()
+    return dict(json.loads(library.ffi.string(library.lib.rm_build_info())))
 
 
 def _query(what: str) -> Any:
