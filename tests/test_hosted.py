@@ -264,7 +264,7 @@ def test_a_pipeline_runs_after_ctrl_c_at_the_very_end(monkeypatch: pytest.Monkey
     pipeline = Pipeline("returns", [Returns()])
     assert pipeline.run_sync([1]) == [1]
 
-    def interrupted(self: native.Run) -> Any:
+    def interrupted(self: native.Run, given: Any = None) -> Any:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

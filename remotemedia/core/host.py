@@ -43,12 +43,12 @@ _INITIALIZE, PROCESS, _FLUSH, _INTERRUPT, _SET, CLEANUP = range(6)
 #: ``CO_ASYNC_GENERATOR``), without the import.
 _WAITS = 0x80 | 0x200
 _GENERATORS = {GeneratorType, AsyncGeneratorType}
-#: How many tasks are taken at a time.
-TASKS = 64
 #: How long tasks are done before the answers are handed in, in seconds.
 TURN = 0.001
 #: How many exceptions of a node's are kept until it is known which one ends the run.
 _RAISED = 256
+#: What need not be looked into, and what stands for the rest.
+_SCALARS, _ESCAPE = marshal.SCALARS, marshal.ESCAPE
 _RM_E_TIMEOUT, _RM_E_LIMIT = -6, -13
 #: `[items, answers, node]` without anything.
 _NOTHING = b""
@@ -89,10 +89,6 @@ def waits(planned: HostNode) -> bool:
     return node.runs_in is not None or any(
         getattr(getattr(method, "__code__", None), "co_flags", 0) & _WAITS for method in methods
     )
-
-
-#: Makes a part without a call in Python.
-_part = partial(tuple.__new__, marshal.Part)
 
 
 class _Lane:
@@ -206,7 +202,8 @@ class Host:
         self.ready: deque[Call] = deque()
         #: Answers that were not handed in: `node, id, values` one after the other, and their parts.
         self.answers: list[Any] = []
-        self.parts: list[marshal.Part] = []
+        #: While the straight way is taken, also arrays that stand for their parts.
+        self.parts: list[Any] = []
         #: The first item with which a node has failed so that the run ends: later ones are idle.
         self.failed_at = sys.maxsize
         #: Items below this one were discarded, and so were tasks once the run was cancelled.
@@ -227,6 +224,7 @@ class Host:
     def begin(self, owner: Owner) -> None:
         """Works for a run of this owner's."""
         self._owner = ref(owner)
+        self.parts = list(map(marshal.as_part, self.parts))
         self.context = copy_context()
 
     def resume(self) -> None:
@@ -374,11 +372,19 @@ class Host:
             if kind != PROCESS or lane.failed or lane.timed or item > self.failed_at:
                 self._came_one((place, number, item, kind, value), read)
                 break
-            if read is not None and type(value) is not int and type(value) is not float:
-                value = marshal.restore(value, read)
+            if read is not None and type(value) not in _SCALARS:
+                at = value.get(_ESCAPE) if type(value) is dict else None
+                value = read(at) if type(at) is int else marshal.restore(value, read)
             lane.kind, lane.item = kind, item
             try:
                 result = lane.process(value)
+                if type(result) in _SCALARS:
+                    values = [] if result is None else [marshal.plain(result, parts, "output")]
+                    answers += (place, number, values)
+                    lane.kind = None
+                    if until is not None and perf_counter() >= until:
+                        break
+                    continue
             except Exception as error:  # noqa: BLE001  users' code may raise anything
                 self._answer(lane, (place, number, item, kind, value), None, error)
                 continue
@@ -391,8 +397,8 @@ class Host:
                     # The node may write to it before the library has it.
                     result = result.copy()
                 if code is not None and result.flags.c_contiguous:
-                    answers += (place, number, [{marshal.ESCAPE: len(parts)}])
-                    parts.append(_part(("tensor", result, code, result.shape, b"", None)))
+                    answers += (place, number, [{_ESCAPE: len(parts)}])
+                    parts.append(result)
                     lane.kind = None
                     if until is not None and perf_counter() >= until:
                         break

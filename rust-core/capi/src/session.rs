@@ -10,7 +10,7 @@ use crate::marshal;
 use crate::pipeline::rm_pipeline;
 use crate::run::rm_run;
 use remotemedia_runtime::{
-    Code, Error, Limits, Options, Pushed, Result, Run, Task, TaskCall, Value, Want,
+    Code, Error, Limits, Options, Progress, Pushed, Result, Run, Task, TaskCall, Value, Want,
 };
 use std::ffi::c_char;
 use std::ptr::null_mut;
@@ -27,6 +27,8 @@ pub const RM_WANT_TASK: u32 = 4;
 pub const RM_WANT_END: u32 = 8;
 /// All nodes initialized.
 pub const RM_WANT_BEGUN: u32 = 16;
+/// The end of a run of rm_call_run or rm_run_start, and with it the result.
+pub const RM_WANT_RESULT: u32 = 32;
 
 /// Kind of a task: to acquire what the node needs; its parameters come with it.
 pub const RM_TASK_INITIALIZE: u32 = 0;
@@ -286,6 +288,10 @@ pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
 /// for what was flushed; `tasks` up to `most_tasks`, `[node, id, item, kind, value, ...]` with
 /// RM_TASK_*. It lies in `buffer`, or belongs to `held`.
 ///
+/// With RM_WANT_RESULT a run that is complete, and has no tasks left, gives its result instead, once:
+/// RM_END, and as text the pair that rm_call_run gives with RM_DETACH. RM_UNCHANGED then says that all
+/// outputs are tensors that went in with tags, and came out whole; in the text are their tags.
+///
 /// RM_OK: there is what was wanted. RM_AGAIN: not in this time; there may be something else. RM_END:
 /// the run is complete, and its outputs are gone. Fails, after the outputs that came before it, with
 /// what has ended the run; tasks that are left then are given all the same. Only if `text` has items,
@@ -314,6 +320,13 @@ pub extern "C" fn rm_call_exchange(
                 unsafe { parts(call.parts, call.part_count, |view| copied(view, &run.released))? };
             call.accepted = take_in(run, marshal::read(text, Some(&parts), DEPTH)?)?;
         }
+        if call.most_tasks > 0
+            && let Some(output) = run.left_for_exchange()
+        {
+            output.put(call);
+            tell_released(run, call);
+            return Ok(RM_OK);
+        }
         let (mut outputs, mut tasks) = (Vec::new(), Vec::new());
         let mut found = fetch(run, call, &mut outputs, &mut tasks);
         if matches!(found, Ok(RM_OK)) && call.want != 0 && !is_there(call, &outputs, &tasks) {
@@ -323,7 +336,23 @@ pub extern "C" fn rm_call_exchange(
                 false => Ok(RM_AGAIN),
             };
         }
-        hand_out(call, outputs, tasks)?;
+        if call.want & RM_WANT_RESULT != 0
+            && matches!(found, Ok(RM_OK))
+            && outputs.is_empty()
+            && tasks.is_empty()
+        {
+            // Nothing is left to do, or somebody else does it.
+            found = match run.drive(Some(Instant::now())) {
+                Ok(Progress::Done(outputs)) => {
+                    Output::of_tags(run.run(), outputs)?.put(call);
+                    Ok(RM_END)
+                }
+                Ok(Progress::Pending) => Ok(RM_AGAIN),
+                Err(error) => Err(error),
+            };
+        } else if let Some(output) = written(outputs, tasks)? {
+            output.put(call);
+        }
         tell_released(run, call);
         found
     })
@@ -405,14 +434,18 @@ fn take_in(run: &rm_run, given: Value) -> Result<u32> {
         Value::Text(node) => Some(&**node),
         _ => return Err(wrong()),
     };
-    for answer in answers.chunks(3) {
+    let answers = answers.chunks(3).map(|answer| {
         let [Value::Int(node), Value::Int(id), result] = answer else { return Err(wrong()) };
         let result = match result {
             Value::List(values) => Ok(values.to_vec()),
             Value::Map(failure) => Err(failed(failure)),
             _ => return Err(wrong()),
         };
-        run.run().finish(usize::try_from(*node).map_err(|_| wrong())?, *id as u64, result)?;
+        Ok((usize::try_from(*node).map_err(|_| wrong())?, *id as u64, result))
+    });
+    let answers = answers.collect::<Result<Vec<_>>>()?;
+    if !answers.is_empty() {
+        run.run().finish_many(answers)?;
     }
     if items.is_empty() {
         return Ok(0);
@@ -454,14 +487,13 @@ fn fetch(
     }
 }
 
-/// Puts outputs and tasks where the caller finds them.
-fn hand_out(
-    call: &mut rm_call,
+/// Outputs and tasks as a text, if there are any.
+pub(crate) fn written(
     outputs: Vec<remotemedia_runtime::Output>,
     tasks: Vec<Task>,
-) -> Result<()> {
+) -> Result<Option<Output>> {
     if outputs.is_empty() && tasks.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let mut given = Vec::with_capacity(3 * outputs.len());
     for output in outputs {
@@ -489,7 +521,5 @@ fn hand_out(
         asked.extend([number(node as i64), number(id as i64), number(number_of(item))]);
         asked.extend([number(i64::from(kind)), value]);
     }
-    let output = Output::marshalled(Value::list(vec![Value::list(given), Value::list(asked)]))?;
-    output.put(call);
-    Ok(())
+    Output::marshalled(Value::list(vec![Value::list(given), Value::list(asked)])).map(Some)
 }
