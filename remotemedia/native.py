@@ -855,8 +855,8 @@ class Run:
         return view
 
     def lend(self, call: _Call, parts: list[Any]) -> None:
-        """Puts views of binary parts, or of arrays in their place, in a place for an exchange. NumPy
-        arrays are lent, until the library says that it is done with them, if there is nothing else;
+        """Puts views of binary parts, or of arrays that stand for them, in a place for an exchange.
+        Arrays are lent, until the library says that it is done with them, if there is nothing else;
         else all are copied."""
         if call.lend(parts) is None:
             call.show(list(map(marshal.as_part, parts)))
@@ -925,8 +925,8 @@ class Run:
             pass
 
     def result(self, given: Optional[_Call] = None) -> Result:
-        """What it gave, there or in the last place of an exchange. Asked once, when nobody waits for
-        it any more."""
+        """What it gave, there or in the place of an exchange. Asked once, when nobody waits for it
+        any more."""
         call, library = self.call, self._library
         held, arrays, parts = self._input
         if given is None:

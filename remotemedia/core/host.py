@@ -619,40 +619,81 @@ class Host:
             owner.go_on()
 
     async def _wait(self, lane: _Lane, call: Call, result: Any) -> None:
-        place, number, item, kind, _ = call
-        parts: list[marshal.Part] = []
-        answer: Any = None
+        """Waits for what a method has promised, and goes on with what the node has to process next:
+        where nothing has to be waited for, a task of the event loop's does it all."""
         from asyncio import CancelledError, current_task
 
-        # Its time begins when the event loop is there.
-        lane.since = perf_counter()
+        task = current_task()
+        promised: Optional[tuple[Call, Any]] = call, result
         try:
-            values = await self._awaited(lane, kind, result, parts)
-            if lane.timed:
-                self._check_time(lane)
-            answer = values if kind in (PROCESS, _FLUSH) else []
-            self._succeeded(lane, kind)
+            while promised is not None:
+                (place, number, item, kind, value), result = promised
+                parts: list[marshal.Part] = []
+                answer: Any = None
+                # Its time begins when the event loop is there.
+                lane.since = perf_counter()
+                try:
+                    values = await self._awaited(lane, kind, result, parts, value)
+                    if lane.timed:
+                        self._check_time(lane)
+                    answer = values if kind in (PROCESS, _FLUSH) else []
+                    self._succeeded(lane, kind)
+                except GivenUp:
+                    pass
+                except Exception as error:  # noqa: BLE001  users' code may raise anything
+                    answer = self._failure(lane, item, kind, error)
+                if answer is not None:
+                    self._put(place, number, answer, parts)
+                # It may take long before the node is done with the next one.
+                self._tell_owner()
+                # Unless it was left behind.
+                promised = self._next_promise(lane) if lane.task is task else None
         except CancelledError as error:
             if not lane.given_up:
                 # The event loop is going away.
                 lane.task = None
                 self._end_by(error)
                 raise
-        except GivenUp:
-            pass
-        except Exception as error:  # noqa: BLE001  users' code may raise anything
-            answer = self._failure(lane, item, kind, error)
         except BaseException as error:
             lane.task = None
             self._end_by(error)
             raise
         finally:
-            # Unless it was left behind.
-            if lane.task is None or lane.task is current_task():
+            if lane.task is None or lane.task is task:
                 self._leave(lane)
-        if answer is not None:
-            self._hand_in(place, number, answer, parts)
         self._tell_owner()
+
+    def _next_promise(self, lane: _Lane) -> Optional[tuple[Call, Any]]:
+        """Lets a node process what it has to do next, until it promises something."""
+        queue = lane.queue
+        while queue and queue[0][3] == PROCESS and not lane.given_up:
+            call = queue.popleft()
+            _, _, item, kind, value = call
+            if self._is_idle(item, kind):
+                continue
+            lane.kind, lane.item, lane.since = kind, item, perf_counter()
+            try:
+                if lane.failed:
+                    self._revive(lane)
+                result = lane.process(value)
+            except Exception as error:  # noqa: BLE001  users' code may raise anything
+                self._answer(lane, call, None, error)
+                continue
+            if hasattr(result, "__await__") or isinstance(result, AsyncGeneratorType):
+                return call, result
+            self._answer(lane, call, result)
+        return None
+
+    def _put(self, place: int, number: int, answer: Any, parts: list[marshal.Part]) -> None:
+        """Puts an answer, whose binary parts are these, to those that go in with the next
+        crossing."""
+        if not parts:
+            self.answers += (place, number, answer)
+        elif answer == [{_ESCAPE: 0}]:
+            self.answers += (place, number, [{_ESCAPE: len(self.parts)}])
+            self.parts += parts
+        else:
+            self._hand_in(place, number, answer, parts)
 
     def _hand_in(self, place: int, number: int, answer: Any, parts: list[marshal.Part]) -> None:
         """Hands in an answer by itself."""
@@ -663,7 +704,7 @@ class Host:
                 owner.hand_in(marshal.dump([[], [place, number, answer], None]), parts)
 
     async def _awaited(
-        self, lane: _Lane, kind: int, result: Any, parts: list[marshal.Part]
+        self, lane: _Lane, kind: int, result: Any, parts: list[marshal.Part], of: Any
     ) -> list[Any]:
         timeout = lane.planned.timeout if kind == PROCESS else None
         if isinstance(result, AsyncGeneratorType):
@@ -684,8 +725,11 @@ class Host:
         if value is None:
             return []
         if hasattr(value, "__await__") or isinstance(value, AsyncGeneratorType):
-            return await self._awaited(lane, kind, value, parts)
-        return self._collected(lane, value, parts)
+            return await self._awaited(lane, kind, value, parts, of)
+        own = False
+        if type(value) in marshal.codes:
+            own = not value.flags.writeable if value is of else _is_own(value, 1)
+        return self._collected(lane, value, parts, own)
 
     async def _within(self, lane: _Lane, timeout: Optional[float], work: Awaitable[Any]) -> Any:
         """Awaits, until the time for the value is over."""

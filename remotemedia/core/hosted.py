@@ -10,6 +10,7 @@ session's own.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from marshal import loads
 from threading import Lock, RLock, get_ident
 from time import perf_counter, sleep
@@ -216,6 +217,9 @@ class HostedStream(NativeStream):
             return END
         # Somebody has more to do than to wait.
         busy = bool(host.ready)
+        if self._own_loop:
+            # A node waits for its event loop to run.
+            seconds = 0.0
         want = 0 if busy else want | WANT_TASK | WANTS["output"]
         status = self._fetch(FETCH, want, 0 if busy else round(seconds * 1e6))
         if self._over:
@@ -684,6 +688,8 @@ class HostedBatch(HostedStream):
         turn: Turn,
     ) -> None:
         self._batch = batch
+        #: Goes on on the straight way until then, as long as nothing waits.
+        self.straight: Optional[Callable[[float], Optional[Result]]] = None
         super().__init__(batch.prepared, host, 1, timeout, loop, turn)
 
     def _open(self, prepared: native.Prepared, timeout: Optional[float]) -> tuple[Any, Any]:
@@ -706,10 +712,49 @@ class HostedBatch(HostedStream):
     async def finish_async(self) -> Result:
         """The same in an event loop. Cancelling the awaiting task cancels the run."""
         try:
-            await self.ready("end", None)
-            return self._result()
+            result = await self._finish_straight()
+            if result is None:
+                await self.ready("end", None)
+                result = self._result()
+            return result
         finally:
             await self.aclose()
+
+    async def _finish_straight(self) -> Optional[Result]:
+        """Works on it on the straight way, with a look at the event loop now and then; None if
+        something waits."""
+        from asyncio import sleep
+
+        host, straight = self._host, self.straight
+        if straight is None:
+            return None
+        self._busy += 1
+        try:
+            while True:
+                await sleep(0)
+                until = perf_counter() + _TURN_IN_LOOP
+                host.work_off(_TURN_IN_LOOP)
+                if host.unfinished:
+                    return None
+                if host.ready:
+                    continue
+                result = host.context.run(straight, until)
+                if host.unfinished:
+                    return None
+                if result is not None:
+                    self._forget_run()
+                    return result
+        except RemoteMediaError:
+            self._forget_run()
+            raise
+        finally:
+            self._busy -= 1
+
+    def _forget_run(self) -> None:
+        """The run is over, and all of it is known."""
+        self._leave_loop()
+        self._over = True
+        self._place = self._slot = None
 
     def _known(self, tag: int) -> Any:
         return self._batch.known(tag)
@@ -849,6 +894,8 @@ class Hosted:
         batch = HostedBatch(run, host, timeout, loop, turn)
         turn.begin(batch)
         batch.run_within(turn.go_into)
+        if loop and self._straight and not host.waiting and turn.has_come():
+            batch.straight = partial(self._work_straight, run, host, _INLINE_US)
         host.resume()
         return batch
 
@@ -874,6 +921,7 @@ class Hosted:
             if struct.len:
                 given = struct.given
                 _, tasks = loads(came.text if given < HELD else came.long_text())  # noqa: S302
+                struct.len = 0
                 read: Optional[Callable[[int], Any]] = None
                 if given & ESCAPED:
                     read = run.read if given < HELD else reader(library, came, run.known)[0]

@@ -327,22 +327,22 @@ pub extern "C" fn rm_call_exchange(
             tell_released(run, call);
             return Ok(RM_OK);
         }
+        let until = end_of_slice(call.slice_us);
         let (mut outputs, mut tasks) = (Vec::new(), Vec::new());
         let mut found = fetch(run, call, &mut outputs, &mut tasks);
         if matches!(found, Ok(RM_OK)) && call.want != 0 && !is_there(call, &outputs, &tasks) {
-            let until = end_of_slice(call.slice_us);
             found = match run.run().wait(want(call.want), until) {
                 true => fetch(run, call, &mut outputs, &mut tasks),
                 false => Ok(RM_AGAIN),
             };
         }
         if call.want & RM_WANT_RESULT != 0
-            && matches!(found, Ok(RM_OK))
+            && matches!(found, Ok(RM_OK | RM_AGAIN))
             && outputs.is_empty()
             && tasks.is_empty()
         {
-            // Nothing is left to do, or somebody else does it.
-            found = match run.drive(Some(Instant::now())) {
+            // It is over, or the host has nothing to do with it.
+            found = match run.drive(until) {
                 Ok(Progress::Done(outputs)) => {
                     Output::of_tags(run.run(), outputs)?.put(call);
                     Ok(RM_END)
