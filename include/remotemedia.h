@@ -119,7 +119,16 @@
  where nothing needs the run's memory there is no run.
  */
 #define RM_DETACH 1
-/* Flag of what a call gave: there may be objects with the key "$rm" in the text. */
+
+/*
+ Flag of a call: small binary parts of what rm_call_exchange gives stand in its text, as copies:
+ bytes of up to 16 KiB as Python's bytes, and tensors as a tuple of `code << 8 | bits` of the
+ element type, of their bytes, and of a tuple with their shape unless they have one dimension.
+ */
+#define RM_INLINE 2
+/* Flag of a call: the text for rm_call_exchange is one item. */
+#define RM_ITEM 16
+/* Flag of what a call gave: there may be objects with the key "$rm" in the text, or tuples. */
 #define RM_ESCAPED 2
 /* Flag of what a call gave: it lies in the memory of the call's run, or of what is held. */
 #define RM_HELD 8
@@ -434,7 +443,7 @@ typedef struct DLManagedTensorVersioned {
 typedef struct rm_call {
   /* In: sizeof(rm_call) of the side that made the struct. */
   uint32_t struct_size;
-  /* In: RM_DETACH or 0. */
+  /* In: RM_DETACH, RM_INLINE and RM_ITEM, or 0. */
   uint32_t flags;
   /* In: what to run. */
   const struct rm_pipeline *pipeline;
@@ -1014,9 +1023,10 @@ int64_t rm_run_fd(struct rm_run *run);
 /*
  Items in and outputs out in one crossing, for a run that was opened: `call->session`.
 
- `text` is of kind RM_MARSHAL, or empty for nothing: `[items, answers, node]`. `items` go in as far
- as there is room, to all sources or to the one whose id is `node` (None for all); `accepted`
- gets how many that were. `answers` are those to tasks, `[node, id, values, ...]`, where an object
+ `text` is of kind RM_MARSHAL: `[items, answers, node]`. `items` go in as far as there is room, to
+ all sources or to the one whose id is `node` (None for all); `accepted` gets how many that were.
+ With the flag RM_ITEM the text is one item for all sources; and without a text the binary parts
+ are the items, if there are any. `answers` are those to tasks, `[node, id, values, ...]`, where an object
  `{"code", "message", "hint"}` in place of the values is a failure (all optional; the code is
  RM_E_NODE unless it is one of RM_E_*). Binary parts are copied, but for tensors with a `tag`: those
  are lent. Their memory must stay as it is until the tag comes in `released`, or the run and
@@ -1033,14 +1043,17 @@ int64_t rm_run_fd(struct rm_run *run);
  RM_END, and as text the pair that rm_call_run gives with RM_DETACH. RM_UNCHANGED then says that all
  outputs are tensors that went in with tags, and came out whole; in the text are their tags.
 
- RM_OK: there is what was wanted. RM_AGAIN: not in this time; there may be something else. RM_END:
+ RM_OK: there is what was wanted, and all items are in. RM_AGAIN: not in this time, or there was no
+ room for all of them; there may be something else. RM_END:
  the run is complete, and its outputs are gone. Fails, after the outputs that came before it, with
  what has ended the run; tasks that are left then are given all the same. Only if `text` has items,
  which are then not taken, it fails before it gives anything. RM_E_CLOSED also for items after
  rm_run_end and for a run that was not opened; RM_E_ARGUMENT, RM_E_UTF8 and RM_E_LIMIT for a text
  that cannot be read. The fields `error` and `held` are overwritten: clear them before.
  */
-rm_status rm_call_exchange(struct rm_call *call, const char *text, size_t len);
+rm_status rm_call_exchange(struct rm_call *call,
+                           const char *text,
+                           size_t len);
 
 /*
  Registers a type of nodes that the host implements, under a name that manifests may then use in

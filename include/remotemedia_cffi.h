@@ -62,6 +62,10 @@
 
 #define RM_DETACH 1
 
+#define RM_INLINE 2
+
+#define RM_ITEM 16
+
 #define RM_ESCAPED 2
 
 #define RM_HELD 8

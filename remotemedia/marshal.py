@@ -386,12 +386,6 @@ def same(part: Part) -> Any:
     return tensor(memory.cast("B").toreadonly(), part.dtype, part.shape)
 
 
-def known(code: int, bits: int) -> Any:
-    """For an element type that was met, what makes arrays of it: ``numpy.frombuffer``, and the
-    type; else None."""
-    return _dtypes.get((code, bits))
-
-
 def tensor(memory: Any, dtype: tuple[int, int], shape: tuple[int, ...]) -> Any:
     """An array on this memory: a NumPy array, or a memoryview where NumPy is not installed."""
     known = _dtypes.get(dtype)
@@ -446,6 +440,8 @@ def _cast(memory: Any, form: str, shape: tuple[int, ...]) -> Any:
 
 #: What NumPy needs for an element type; filled as they are met, since NumPy may not be installed.
 _dtypes: dict[tuple[int, int], tuple[Any, Any]] = {}
+#: The same by the number that stands in a text.
+_inline: dict[int, tuple[Any, Any]] = {}
 
 
 def media(
@@ -484,10 +480,27 @@ def decode_json(text: str, part: Callable[[int], Any]) -> Any:
 _FLOATS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
+def inline(code: int, data: bytes, shape: Optional[tuple[int, ...]] = None) -> Any:
+    """The array whose bytes stand in the text; it has memory of its own."""
+    known = _inline.get(code)
+    if known is not None and shape is None:
+        frombuffer, numpy_dtype = known
+        return frombuffer(bytearray(data), numpy_dtype)
+    dtype = code >> 8, code & 0xFF
+    if shape is None:
+        shape = (len(data) * 8 // dtype[1],)
+    array = tensor(memoryview(bytearray(data)), dtype, shape)
+    if dtype in _dtypes:
+        _inline[code] = _dtypes[dtype]
+    return array
+
+
 def restore(value: Any, part: Callable[[int], Any]) -> Any:
     """What a value with escapes stands for."""
     if type(value) is list:
-        return [restore(item, part) for item in value]
+        return [inline(*item) if type(item) is tuple else restore(item, part) for item in value]
+    if type(value) is tuple:
+        return inline(*value)
     if type(value) is not dict:
         return value
     if ESCAPE in value:

@@ -63,6 +63,9 @@ _RM_MARSHAL = 16
 _RM_MARSHAL_PLAIN = 17
 _RM_WRITABLE = 1
 _RM_DETACH = 1
+_RM_INLINE = 2
+#: The flag of a place for exchanges whose text is one item (RM_ITEM).
+ITEM = 16
 _RM_ESCAPED = 2
 _RM_UNCHANGED = 4
 _RM_HELD = 8
@@ -75,8 +78,9 @@ _SLICE_US = 50_000
 INLINE_US = 100
 #: How long the text of a manifest may be: the library's limit.
 _MANIFEST_BYTES = 1 << 20
-#: How many bytes of outputs a call gives without a run that holds them.
+#: How many bytes of outputs a call gives without a run that holds them, and an exchange.
 _ROOM = 4096
+_ROOM_FOR_EXCHANGE = 32_768
 #: How many tags of released arrays a place has room for.
 _RELEASED = 128
 #: How many tasks for nodes written in Python are taken at a time.
@@ -267,11 +271,13 @@ class _Library:
 
     def place(self) -> _Call:
         """A new place for exchanges."""
-        return _Call(self, tags=False)
+        call = _Call(self, tags=False, room=_ROOM_FOR_EXCHANGE)
+        call.struct.flags = _RM_INLINE
+        return call
 
     def lending_place(self) -> _Call:
         """One that also says which of the arrays that were lent are not used any more."""
-        call = _Call(self, tags=False)
+        call = self.place()
         call.released = self.ffi.new("uint32_t[]", _RELEASED)
         call.struct.released, call.struct.released_len = call.released, _RELEASED
         return call
@@ -325,18 +331,6 @@ class _Library:
         meta = bytes(ffi.buffer(view.json, view.json_len))
         pts_us = None if view.pts_us == _RM_NO_PTS else view.pts_us
         return marshal.media(memory, dtype, shape, meta, pts_us)
-
-    def copy(self, view: Any) -> Any:
-        """The array of a tensor's view, with memory of its own; None before NumPy is needed."""
-        known = marshal.known(view.dtype_code, view.dtype_bits)
-        if known is None:
-            return None
-        frombuffer, dtype = known
-        array = frombuffer(bytearray(self.ffi.buffer(view.data, view.byte_len)), dtype)
-        ndim = view.ndim
-        if ndim == 1:
-            return array
-        return array.reshape(tuple(self.ffi.unpack(view.shape, ndim)) if ndim else ())
 
     def _child(self, child: Any, keep: Any) -> Any:
         # Borrowed from its parent, so it gets a reference of its own.
@@ -677,8 +671,10 @@ class _Call:
     __slots__ = (
         "array",
         "count",
+        "kept",
         "library",
         "mark",
+        "one",
         "plain",
         "released",
         "room",
@@ -691,14 +687,14 @@ class _Call:
         "views",
     )
 
-    def __init__(self, library: _Library, tags: bool = True) -> None:
+    def __init__(self, library: _Library, tags: bool = True, room: int = _ROOM) -> None:
         ffi = library.ffi
         self.library = library
         #: Whether arrays that are lent have their places, from 1, as tags, and so are known when
         #: they come out as they went in.
         self.tags = tags
         self.struct = ffi.gc(ffi.new("rm_call *"), library.lib.rm_call_clear)
-        self.room = ffi.new("char[]", _ROOM)
+        self.room = ffi.new("char[]", room)
         #: Where the text of the outputs stands if there is no run.
         self.text = ffi.buffer(self.room)
         self.struct.struct_size = ffi.sizeof("rm_call")
@@ -711,11 +707,15 @@ class _Call:
         self.mark: object = None
         self.count = self.slice_us = 0
         self.plain = True
+        #: Whether there are views of what it has given.
+        self.kept = False
         self.timeout: Optional[float] = None
         self.struct.buffer = self.room
-        self.struct.buffer_len = _ROOM
+        self.struct.buffer_len = room
         self.templates: list[Any] = []
         self.views: list[Any] = []
+        #: What the last array had that was the only one.
+        self.one = _Template(None, (), None, None)
         #: Room for the tags of what was released, where that is asked for.
         self.released: Any = None
 
@@ -758,6 +758,21 @@ class _Call:
             # It is not C-contiguous.
             return None
         return held
+
+    def lend_one(self, array: Any) -> Any:
+        """The same for one array at least cost, in a place that is used for nothing else."""
+        template = self.one
+        if array.dtype is not template.dtype or array.shape != template.shape:
+            held = self.lend([array])
+            if held is not None:
+                self.one = self.templates[0]
+            return held
+        try:
+            data = self.library.from_buffer(array)
+        except (BufferError, ValueError):
+            return None
+        self.views[0].data = data
+        return data
 
     def show(self, parts: list[marshal.Part]) -> Any:
         """Puts views of binary parts in the place; gives what :meth:`lend` gives."""

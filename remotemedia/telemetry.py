@@ -522,10 +522,12 @@ class _Session:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
 
+    push = _within("push")
     try_push = _within("try_push")
     try_push_many = _within("try_push_many")
     end = _within("end")
     try_pull = _within("try_pull")
+    take = _within("take")
     work = _within("work")
     ready = _awaited_within("ready")
     turn = _within("turn")

@@ -938,25 +938,26 @@ def test_a_signal_between_crossing_and_counting_loses_nothing(monkeypatch: Any, 
 
     with open_(True, PassThroughNode(), window=4) as run:
         run.push(wrap(0))
-        library = run._backend._library
-        exchange = library.exchange
+        backend = run._backend
+        exchange = backend._cross
 
         def then_interrupted(*args: Any) -> Any:
             exchange(*args)
             return interrupted()
 
-        monkeypatch.setattr(library, "exchange", then_interrupted)
+        monkeypatch.setattr(backend, "_cross", then_interrupted)
+        monkeypatch.setattr(backend._library, "exchange", then_interrupted)
         with pytest.raises(KeyboardInterrupt):
             run.push(wrap(1))
         assert run.push(wrap(2)) == 2
         monkeypatch.setattr(native_stream, "loads", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run.pull()
+            run.pull_many()
         assert [output[0:3:2] for output in run.pull_many()] == [(wrap(n), n) for n in range(3)]
-        run.push(wrap(3))
         monkeypatch.setattr(native_stream, "loads", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run.pull()
+            # An item that is a number brings what there is with it.
+            print(run.push(wrap(3)), run.pull())
         run.interrupt()
         assert run.try_pull() is None
         run.push_many([wrap(n) for n in (4, 5, 6, 7)])

@@ -133,7 +133,7 @@ class HostedStream(NativeStream):
         #: Whether the process is about to exit.
         self._exits = False
         super().__init__(prepared, window, timeout, loop)
-        # The driver's. If Ctrl-C comes just when he has it, he can have it again.
+        # That of the driver, who has it while he waits.
         self._pulling: Any = RLock()
         native.end_at_exit(self)
         # Not before that of the library.
@@ -149,15 +149,15 @@ class HostedStream(NativeStream):
 
     def _fetch(self, most: int, want: int = 0, slice_us: int = 0) -> int:
         """Answers go in, and outputs and tasks come; by the driver."""
+        if self._left is not None:
+            self._take_left()
         host, call = self._host, self._place
         if call is None:
             call = self._place = self._library.place()
-        struct = call.struct
-        status, error = 0, None
-        if not struct.len:
-            struct.most_tasks = TASKS
-            status, error = self._exchange(call, host.outgoing(), host.parts, most, want, slice_us)
-            host.sent()
+        call.struct.most_tasks = TASKS
+        self._left = call
+        status, error = self._exchange(call, host.outgoing(), host.parts, most, want, slice_us)
+        host.sent()
         error = None if error is None else self._explained(error)
         self._fetch_is_done(call, status, error)
         # What was discarded while this thread had it in hand.
@@ -345,6 +345,19 @@ class HostedStream(NativeStream):
                 self._pulling.release()
                 if self._bells or self._futures:
                     self._ring()
+
+    def try_push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
+        # It is for the driver to fetch.
+        return self._push_slowly(value, node)
+
+    def _put_many(self, items: list[Any]) -> Optional[int]:
+        return None
+
+    def push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
+        item = self.try_push(value, node)
+        if item is not None:
+            self.turn()
+        return item
 
     def try_pull(self, most: int) -> list[Any]:
         missing = len(self._fetched) < max(most, 1) and not self._over
@@ -924,7 +937,7 @@ class Hosted:
                 struct.len = 0
                 read: Optional[Callable[[int], Any]] = None
                 if given & ESCAPED:
-                    read = run.read if given < HELD else reader(library, came, run.known)[0]
+                    read = run.read if given < HELD else reader(library, came, run.known)
                 if given >= HELD:
                     # It keeps what the values of the tasks may be views of.
                     call = None

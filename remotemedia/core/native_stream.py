@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import repeat
 from marshal import dumps, loads
-from threading import Lock, get_ident
+from threading import Lock, RLock, get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Optional
 from weakref import finalize
@@ -37,6 +38,8 @@ from remotemedia.errors import (
     RunEndedError,
 )
 from remotemedia.log import logger
+from remotemedia.marshal import SCALARS, codes, inline
+from remotemedia.media import Media
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -47,51 +50,38 @@ AGAIN, END = 1, 2
 WANTS: dict[Want, int] = {"room": 1, "output": 2, "end": 8, "begin": 16}
 WANT_TASK, WANT_END = 4, 8
 HELD, ESCAPED = 8, 2
-_TENSOR = 3
 #: How long the library works before Python gets to look for signals.
 SLICE = 0.05
 SLICE_US = round(SLICE * 1e6)
 #: How many outputs are fetched at a time, if there are as many.
-FETCH = 32
+FETCH = 64
+#: For how long the items may be worked on that are put in together, about.
+_PACE = 0.005
 #: How many places for calls are kept for the next ones.
 _CALLS = 8
 #: How long an event loop sleeps where there is no descriptor to be woken by (Windows).
 _PAUSE = 0.001
 
-# `[items, answers, node]` around one item, as marshal writes it.
+# `[items, answers, node]` around items, as marshal writes it.
 _MANY = b"[\x03\0\0\0"
-_ONE = _MANY + b"[\x01\0\0\0"
 _ALL = b"[\0\0\0\0N"
-#: The text for an item that is the first binary part.
-_ARRAY = _ONE + b"{u\x03\0\0\0$rmi\0\0\0\x000" + _ALL
-#: Arrays of up to so many bytes come as a copy, which costs less than a view that keeps the memory
-#: of the library's.
-_SMALL = 16_384
-
 
 #: Makes an output without a call in Python.
 _new = tuple.__new__
 
 
-def reader(
-    library: Any, call: Any, known: Callable[[int], Any]
-) -> tuple[Callable[[int], Any], list[bool]]:
-    """What gives the binary part of outputs with a number, or what was lent with a tag; and whether
-    one is a view that keeps the place of the call."""
-    views, kept = call.struct.given_parts, []
+def reader(library: Any, call: Any, known: Callable[[int], Any]) -> Callable[[int], Any]:
+    """What gives the binary part of outputs with a number, as a view that keeps the place of the
+    call; or what was lent with a tag."""
+    views = call.struct.given_parts
 
     def part(at: int) -> Any:
         if at < 0:
             return known(-at)
-        view = views[at]
-        if view.kind == _TENSOR and view.byte_len <= _SMALL:
-            array = library.copy(view)
-            if array is not None:
-                return array
-        kept.append(True)
-        return library.memory(view, call)
+        call.kept = True
+        return library.memory(views[at], call)
 
-    return part, kept
+    return part
 
 
 class NativeStream:
@@ -115,21 +105,30 @@ class NativeStream:
         # then close the session. What is held from outside until then stays.
         finalize(self, list, (self._slot,)).atexit = False
         self._ids = prepared.ids
+        self._cross, self._pending = self._library.exchange, self._library.pending
         #: Places for calls that nobody uses now.
         self._calls: list[Any] = []
         #: Places for items that are scalars, and for those that are arrays.
         self._pusher: Any = None
         self._lender: Any = None
-        #: Held by who puts in items, and by who fetches outputs.
-        self._pushing = Lock()
-        self._pulling = Lock()
+        #: One for many items, and how many may go in together.
+        self._sender: Any = None
+        self._chunk = FETCH
+        #: Held by who puts in items, and by who fetches outputs: the same, as who puts in fetches
+        #: as well. If Ctrl-C comes just when somebody has it, he can have it again.
+        self._pushing: Any = RLock()
+        self._pulling: Any = self._pushing
         #: How many items are in.
         self._pushed = 0
-        #: Where outputs are fetched to: what an exception of a signal handler's has left there is
-        #: for the next who fetches.
+        #: Where outputs are fetched to.
         self._place: Any = None
+        #: A place in which there may be outputs that are not kept yet: what an exception of a
+        #: signal handler's has left there is for the next who fetches.
+        self._left: Any = None
         #: Outputs that were fetched, and not pulled.
         self._fetched: deque[Output] = deque()
+        #: Outputs of items below this one were discarded.
+        self._floor = 0
         self._input_ended = False
         #: Whether the run is over and everything of it was fetched, and what ended it; whether
         #: somebody was told.
@@ -202,23 +201,25 @@ class NativeStream:
     def _fetch(self, most: int, want: int = 0, slice_us: int = 0) -> int:
         """Fetches outputs that are there, under the lock; the status of the crossing, if there was
         one."""
+        if self._left is not None:
+            self._take_left()
         call = self._place
         if call is None:
             call = self._place = self._library.place()
         struct = call.struct
         status, error = 0, None
-        if not struct.len:
-            if most == struct.most and not want and not struct.want:
-                # As it was the last time, but for the session, which may not change.
-                library, slot = self._library, self._run()
-                status = library.exchange(struct, b"", 0)
-                del slot
-                if library.pending[0]:
-                    library.drain_log()
-                if status < 0:
-                    error = library.failure(struct.error, MarshalValueError)
-            else:
-                status, error = self._exchange(call, b"", [], most, want, slice_us)
+        self._left = call
+        if most == struct.most and not want and not struct.want:
+            # As it was the last time, but for the session, which may not change.
+            library, slot = self._library, self._run()
+            status = library.exchange(struct, b"", 0)
+            del slot
+            if library.pending[0]:
+                library.drain_log()
+            if status < 0:
+                error = library.failure(struct.error, MarshalValueError)
+        else:
+            status, error = self._exchange(call, b"", [], most, want, slice_us)
         return self._fetch_is_done(call, status, error)
 
     def _fetch_is_done(self, call: Any, status: int, error: Optional[RemoteMediaError]) -> int:
@@ -226,10 +227,10 @@ class NativeStream:
         struct = call.struct
         if struct.len:
             self._take(call)
-        if struct.given >= HELD or error is not None:
-            # It keeps memory for values, or an error.
-            self._place = None
+        self._left = None
         if error is not None:
+            # Which is kept by the place.
+            self._forget(call)
             self._error = error
         if error is not None or status == END:
             self._over = True
@@ -237,30 +238,67 @@ class NativeStream:
             self._fetched.clear()
         return status
 
+    def _take_left(self) -> None:
+        if self._left.struct.len:
+            self._take(self._left)
+        self._left = None
+
     def _take(self, call: Any) -> None:
-        struct, library = call.struct, self._library
-        given = struct.given
+        given = call.struct.given
         outputs, tasks = loads(call.text if given < HELD else call.long_text())  # noqa: S302
-        read, kept = reader(library, call, self._known) if given & ESCAPED else (None, [])
-        ids = self._ids
-        made = []
-        rest = iter(outputs)
-        for item, node, value in zip(rest, rest, rest):
-            pts = None
-            if type(value) not in marshal.SCALARS:
-                if read is not None:
-                    value = marshal.restore(value, read)
-                pts = getattr(value, "pts", None)
-            made.append(_new(Output, (value, ids[node], item if item >= 0 else None, pts)))
+        made: Any = None
+        # Most often it is one output, a scalar or a small array.
+        if len(outputs) == 3 and not tasks:
+            item, node, value = outputs
+            is_array = given == ESCAPED and type(value) is tuple
+            if (is_array or not given) and item >= self._floor:
+                value = inline(*value) if is_array else value
+                made = (_new(Output, (value, self._ids[node], item, None)),)
+        if made is None:
+            made = self._made(call, given, outputs, tasks)
+        # Nothing comes between these.
+        self._left = None
+        self._fetched.extend(made)
+        if given >= HELD:
+            self._let_go(call)
+
+    def _made(self, call: Any, given: int, outputs: list[Any], tasks: list[Any]) -> list[Any]:
+        """Outputs and tasks as the library wrote them."""
+        items, values = outputs[::3], outputs[2::3]
+        pts: Iterable[Optional[float]] = repeat(None)
+        read, call.kept = None, False
+        if given & ESCAPED:
+            read = reader(self._library, call, self._known)
+            values = marshal.restore(values, read)
+            pts = [value.pts if isinstance(value, Media) else None for value in values]
+        if items and items[-1] < 0:
+            # What was flushed comes last.
+            items = [item if item >= 0 else None for item in items]
+        ids = map(self._ids.__getitem__, outputs[1::3])
         if tasks:
             self._take_tasks(tasks, read)
-        # Nothing comes between these.
-        struct.len = 0
-        self._fetched.extend(made)
-        if given >= HELD and not kept and not struct.error:
-            # Nobody needs what the library keeps.
-            library.lib.rm_call_clear(struct)
-            struct.given = 0
+        made = list(map(_new, repeat(Output), zip(values, ids, items, pts)))
+        floor = self._floor
+        if floor:
+            # What was discarded while it was on its way.
+            made = [output for output in made if output.item is None or output.item >= floor]
+        return made
+
+    def _let_go(self, call: Any) -> None:
+        """The library keeps what the text and its parts lie in. If views need that, the place is
+        not used again."""
+        name = self._forget(call)
+        if name and not call.kept and not call.struct.error:
+            self._library.lib.rm_call_clear(call.struct)
+            setattr(self, name, call)
+
+    def _forget(self, call: Any) -> Optional[str]:
+        """Does not use a place again; says which one it was."""
+        for name in ("_place", "_pusher", "_lender", "_sender"):
+            if getattr(self, name) is call:
+                setattr(self, name, None)
+                return name
+        return None
 
     def _known(self, tag: int) -> Any:
         raise NotImplementedError("nothing is lent")
@@ -271,79 +309,127 @@ class NativeStream:
     # --- for the session --------------------------------------------------------------------------
 
     def try_push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
-        if node is None:
-            number = self._put_one(value)
-            if number is not None:
-                return number if number >= 0 else None
-        # Where the value cannot cross, this says better why.
-        text, parts = marshal.encode(value)
-        tail = _ALL if node is None else b"[\0\0\0\0" + dumps(node, 2)
-        number, count = self._put(b"".join((_ONE, text, tail)), parts, 1)
-        return number if count else None
-
-    def _put_one(self, value: Any) -> Optional[int]:
-        """The usual way for the usual items, scalars and NumPy arrays, at little cost: the item's
-        number, -1 if the window is full, and None if it is no such item or something is wrong,
-        which the other way finds again."""
-        library, slot = self._library, self._slot
-        if slot is None:
-            return None
-        if type(value) in marshal.SCALARS:
-            text, lent = _ONE + dumps(value, 2) + _ALL, None
-        elif type(value) in marshal.codes:
-            text, lent = _ARRAY, [value]
+        # The usual way for the usual items, scalars and NumPy arrays, at little cost: what is there
+        # to be pulled comes with the same crossing. What is unusual or wrong goes the other way.
+        kind = type(value)
+        if node is None and kind in SCALARS:
+            text, place = dumps(value, 2), self._pusher
+        elif node is None and kind in codes:
+            text, place = b"", self._lender
         else:
-            return None
-        with self._pushing:
+            return self._push_slowly(value, node)
+        with self._pulling:
+            if place is None:
+                place = self._place_to_push(not text)
             if self._fetched and self._room() <= 0:
+                self._check_open()
                 return None
-            try:
+            if self._left is not None or self._waiting["output"]:
+                return self._push_slowly(value, node)
+            if not text:
+                lent = place.lend_one(value)
                 if lent is None:
-                    place = self._pusher
-                    if place is None:
-                        place = self._pusher = self._place_to_push()
+                    return self._push_slowly(value, node)
+            number, struct = self._pushed, place.struct
+            try:
+                self._left = place
+                status = self._cross(struct, text, len(text))
+                if status or self._pending[0]:
+                    count = self._put_is_done(place, status)
+                    if count <= 0:
+                        return None if count == 0 else self._push_slowly(value, node)
                 else:
-                    place = self._lender
-                    if place is None:
-                        place = self._lender = self._place_to_push()
-                    lent = place.lend(lent)
-                    if lent is None:
-                        return None
-                struct = place.struct
-                status = library.exchange(struct, text, len(text))
-                if library.pending[0]:
-                    library.drain_log()
-                if status >= 0:
-                    if not struct.accepted:
-                        return -1
-                    number = self._pushed
-                    self._pushed = number + 1
-                    return number
-                # The error goes with its place.
-                self._pusher = self._lender = None
+                    if struct.len:
+                        self._take(place)
+                    self._left = None
+                self._pushed = number + 1
             except BaseException:
                 # Ctrl-C, for one: an item may be in that nobody has counted.
                 self._pushed = self._state()["items"]
                 raise
-        return None
+            if self._cancelled:
+                self._fetched.clear()
+        return number
 
-    def _place_to_push(self) -> Any:
+    #: Who puts in items works.
+    push = try_push
+
+    def _put_is_done(self, place: Any, status: int) -> int:
+        """Keeps what a crossing has brought that was to put in items: how many are in, -1 if they
+        were refused."""
+        library, struct = self._library, place.struct
+        if library.pending[0]:
+            library.drain_log()
+        error = library.failure(struct.error, MarshalValueError) if status < 0 else None
+        accepted: int = struct.accepted
+        if error is not None and not accepted:
+            # Kept by the place.
+            self._forget(place)
+            self._left = None
+            return -1
+        self._fetch_is_done(place, status, error)
+        return accepted
+
+    def _place_to_push(self, lends: bool) -> Any:
         place = self._library.place()
-        place.struct.session = self._run()[0]
+        place.struct.session, place.struct.most = self._run()[0], FETCH
+        if lends:
+            self._lender = place
+        else:
+            place.struct.flags |= native.ITEM
+            self._pusher = place
         return place
 
+    def _push_slowly(self, value: Any, node: Optional[str]) -> Optional[int]:
+        text, parts = marshal.encode(value)
+        head, tail = _MANY + b"[\x01\0\0\0", _ALL if node is None else _ALL[:-1] + dumps(node, 2)
+        number, count = self._put(b"".join((head, text, tail)), parts, 1)
+        return number if count else None
+
     def try_push_many(self, items: list[Any]) -> int:
-        room = self._room()
-        items = items[: max(room, 1)] if room < len(items) else items
+        most = min(self._chunk, max(self._room(), 1))
+        items = items[:most] if most < len(items) else items
         if not items:
             return 0
-        text = marshal.guess(items)
-        if text is not None:
+        began = perf_counter()
+        count = self._put_many(items)
+        if count is None:
+            count = self._put_many_slowly(items)
+        # Whoever fetches meanwhile does not wait for longer than this.
+        pace = count * _PACE / (perf_counter() - began + 1e-9)
+        self._chunk = max(1, min(FETCH, int(pace)))
+        return count
+
+    def _put_many(self, items: list[Any]) -> Optional[int]:
+        """The usual way for usual items, as in :meth:`try_push`; None for others."""
+        arrays, text = items, b""
+        if type(items[0]) not in codes:
+            guess = marshal.guess(items)
+            if guess is None:
+                return None
+            arrays, text = [], b"".join((_MANY, guess, _ALL))
+        with self._pulling:
+            if self._room() < len(items) or self._left is not None or self._waiting["output"]:
+                return None
+            place = self._sender
+            if place is None:
+                place = self._sender = self._library.place()
+                place.struct.session, place.struct.most = self._run()[0], FETCH
+            lent = place.lend(arrays)
+            if lent is None:
+                return None
+            number = self._pushed
             try:
-                return self._put(b"".join((_MANY, text, _ALL)), (), len(items))[1]
-            except MarshalError:
-                # As for one item.
-                pass
+                self._left = place
+                status = self._cross(place.struct, text, len(text))
+                count = self._put_is_done(place, status)
+                self._pushed = number + max(count, 0)
+            except BaseException:
+                self._pushed = self._state()["items"]
+                raise
+        return count if count >= 0 else None
+
+    def _put_many_slowly(self, items: list[Any]) -> int:
         try:
             text, parts = marshal.encode(items, "input", 1)
         except MarshalError:
@@ -377,13 +463,12 @@ class NativeStream:
         """The error for somebody who pushes."""
         if not isinstance(error, MarshalError):
             self._told = True
-        if error.code != "RM_E_CLOSED":
-            return error
-        return (
-            closed()
-            if self._closed
-            else RunEndedError("end() was called: the session takes no more items")
-        )
+        return self._no_more() if error.code == "RM_E_CLOSED" else error
+
+    def _no_more(self) -> RunEndedError:
+        if self._closed:
+            return closed()
+        return RunEndedError("end() was called: the session takes no more items")
 
     def _room(self) -> int:
         """How much of the window is left by outputs that were fetched, and not pulled. The library
@@ -400,9 +485,9 @@ class NativeStream:
             with self._pulling:
                 while not self._over:
                     self._fetch(FETCH)
-            raise self._error or closed()
+            raise self._error or self._no_more()
         if self._input_ended:
-            raise closed()
+            raise self._no_more()
 
     def _is_over(self) -> bool:
         """Whether the run is over, though outputs may be left."""
@@ -422,8 +507,20 @@ class NativeStream:
             with self._pulling:
                 missing = most - len(fetched)
                 if not self._over and (missing > 0 if most else self._is_over()):
-                    self._fetch(max(missing, min(FETCH, self._window)))
+                    # Who waits in the library is not to miss what he waits for.
+                    more = 0 if self._waiting["output"] else min(FETCH, self._window)
+                    self._fetch(max(missing, more))
         return self._pulled(most)
+
+    def take(self) -> Optional[Output]:
+        try:
+            output = self._fetched.popleft()
+        except IndexError:
+            outputs = self.try_pull(1)
+            return outputs[0] if outputs else None
+        if self._bells or self._futures:
+            self._ring()
+        return output
 
     def _pulled(self, most: int) -> list[Output]:
         """Outputs that were fetched; raises the run's error when those before it are gone."""
@@ -431,9 +528,10 @@ class NativeStream:
         if self._closed:
             raise closed()
         outputs: list[Output] = []
+        take, add = fetched.popleft, outputs.append
         try:
-            while len(outputs) < most:
-                outputs.append(fetched.popleft())
+            for _ in repeat(None, most):
+                add(take())
         except IndexError:
             pass
         if outputs:
@@ -454,7 +552,9 @@ class NativeStream:
         return self._over or self._closed or (want == "output" and bool(self._fetched))
 
     def work(self, want: Want, until: Optional[float]) -> bool:
-        self._waiting[want] += 1
+        # Nobody fetches more than he needs from here on.
+        with self._pulling:
+            self._waiting[want] += 1
         try:
             while not self._has(want):
                 left = SLICE if until is None else min(SLICE, max(until - perf_counter(), 0.0))
@@ -514,10 +614,9 @@ class NativeStream:
         library, slot = self._library, self._slot
         if slot is None or self._state()["phase"] == "over":
             return
-        with self._pulling:
-            library.check(library.lib.rm_run_interrupt, slot[0])
-            self._place = None
-            self._fetched.clear()
+        self._floor = self._state()["items"]
+        library.check(library.lib.rm_run_interrupt, slot[0])
+        self._fetched.clear()
         self._ring()
 
     def set(self, node: str, params: dict[str, Any]) -> None:
@@ -614,7 +713,7 @@ class NativeStream:
 
     def _forget_places(self) -> None:
         """The garbage collector may have freed them, see above."""
-        self._place = self._pusher = self._lender = None
+        self._place = self._left = self._pusher = self._lender = self._sender = None
         self._calls.clear()
 
     def abandon(self) -> None:
@@ -631,7 +730,8 @@ class NativeStream:
         self._closed = True
         self._fetched.clear()
         self._leave_loop()
-        self._place = self._slot = self._pusher = self._lender = None
+        self._place = self._left = self._slot = None
+        self._pusher = self._lender = self._sender = None
         self._ring()
 
     # --- in an event loop -------------------------------------------------------------------------

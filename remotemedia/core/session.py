@@ -56,6 +56,10 @@ class Backend(Protocol):
         """Takes an item, and hands back its number; None if the window is full."""
         ...
 
+    def push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
+        """The same, and works as :meth:`turn`."""
+        ...
+
     def try_push_many(self, items: list[Any]) -> int:
         """Takes as many of the items as there is room for, and says how many."""
         ...
@@ -66,6 +70,10 @@ class Backend(Protocol):
 
     def try_pull(self, most: int) -> list[Output]:
         """The outputs that are there; raises the run's error when those before it are gone."""
+        ...
+
+    def take(self) -> Optional[Output]:
+        """The same for one output; None if there is none."""
         ...
 
     @property
@@ -286,16 +294,14 @@ class Session(_Base):
             RunEndedError: after :meth:`end`, and when the session is closed.
             RemoteMediaError: what ended the run.
         """
-        backend = self._backend
-        wait: Optional[_Wait] = None
-        if timeout is not None:
-            wait = _Wait(self, "room for the item", timeout)
-        while (item := backend.try_push(value, node)) is None:
+        # Asked for here, as a property costs a call.
+        backend = self._own if self._process is _this.process else self._backend
+        wait = None if timeout is None else _Wait(self, "room for the item", timeout)
+        while (item := backend.push(value, node)) is None:
             if wait is None:
                 wait = _Wait(self, "room for the item", None)
             if not backend.work("room", wait.limit()):
                 wait.look_up()
-        backend.turn()
         return item
 
     def push_many(self, items: Iterable[Any]) -> int:
@@ -316,10 +322,7 @@ class Session(_Base):
     def try_push(self, value: Any, node: Optional[str] = None) -> bool:
         """Puts in an item if there is room at once; whether there was."""
         self._backend.turn()
-        if self._backend.try_push(value, node) is None:
-            return False
-        self._backend.turn()
-        return True
+        return self._backend.push(value, node) is not None
 
     def pull(self, timeout: Optional[float] = None) -> Output:
         """Takes the next output, and waits for it.
@@ -329,18 +332,16 @@ class Session(_Base):
             RunEndedError: the outputs have come to an end, or the session is closed.
             RemoteMediaError: what ended the run, after the outputs that came before it.
         """
-        backend = self._backend
-        wait: Optional[_Wait] = None
-        if timeout is not None:
-            wait = _Wait(self, "an output", timeout)
-        while not (outputs := backend.try_pull(1)):
+        backend = self._own if self._process is _this.process else self._backend
+        wait = None if timeout is None else _Wait(self, "an output", timeout)
+        while (output := backend.take()) is None:
             if backend.ended:
                 raise _at_end()
             if wait is None:
                 wait = _Wait(self, "an output", None)
             if not backend.work("output", wait.limit()):
                 wait.look_up()
-        return outputs[0]
+        return output
 
     def pull_many(self, max_items: int = 64, timeout: Optional[float] = None) -> list[Output]:
         """Takes all outputs that are there, up to ``max_items``, and waits for the first.
@@ -365,9 +366,9 @@ class Session(_Base):
             RunEndedError: the outputs have come to an end.
         """
         for _ in range(2):
-            outputs = self._backend.try_pull(1)
-            if outputs:
-                return outputs[0]
+            output = self._backend.take()
+            if output is not None:
+                return output
             if self._backend.ended:
                 raise _at_end()
             self._backend.turn()
@@ -405,10 +406,8 @@ class AsyncSession(_Base):
         self, value: Any, timeout: Optional[float] = None, node: Optional[str] = None
     ) -> int:
         """Puts in an item, as :meth:`Session.push`."""
-        backend = self._backend
-        wait: Optional[_Wait] = None
-        if timeout is not None:
-            wait = _Wait(self, "room for the item", timeout)
+        backend = self._own if self._process is _this.process else self._backend
+        wait = None if timeout is None else _Wait(self, "room for the item", timeout)
         while (item := backend.try_push(value, node)) is None:
             if wait is None:
                 wait = _Wait(self, "room for the item", None)
@@ -436,18 +435,16 @@ class AsyncSession(_Base):
 
     async def recv(self, timeout: Optional[float] = None) -> Output:
         """Takes the next output, as :meth:`Session.pull`."""
-        backend = self._backend
-        wait: Optional[_Wait] = None
-        if timeout is not None:
-            wait = _Wait(self, "an output", timeout)
-        while not (outputs := backend.try_pull(1)):
+        backend = self._own if self._process is _this.process else self._backend
+        wait = None if timeout is None else _Wait(self, "an output", timeout)
+        while (output := backend.take()) is None:
             if backend.ended:
                 raise _at_end()
             if wait is None:
                 wait = _Wait(self, "an output", None)
             if not await backend.ready("output", wait.limit()):
                 wait.look_up()
-        return outputs[0]
+        return output
 
     async def recv_many(self, max_items: int = 64, timeout: Optional[float] = None) -> list[Output]:
         """Takes all outputs that are there, as :meth:`Session.pull_many`."""
@@ -464,10 +461,10 @@ class AsyncSession(_Base):
 
     def try_recv(self) -> Optional[Output]:
         """Takes the next output if there is one at once, as :meth:`Session.try_pull`."""
-        outputs = self._backend.try_pull(1)
-        if not outputs and self._backend.ended:
+        output = self._backend.take()
+        if output is None and self._backend.ended:
             raise _at_end()
-        return outputs[0] if outputs else None
+        return output
 
     async def aclose(self) -> None:
         """Cancels the run if it has not ended, and waits until everything is released."""

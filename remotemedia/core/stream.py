@@ -194,6 +194,12 @@ class Stream:
 
     # --- for the session --------------------------------------------------------------------------
 
+    def push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
+        item = self.try_push(value, node)
+        if item is not None:
+            self.turn()
+        return item
+
     def try_push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
         if node is None:
             places = [place for place, planned in enumerate(self._plan.nodes) if not planned.inputs]
@@ -255,6 +261,10 @@ class Stream:
             else:
                 self._tell()
         return taken
+
+    def take(self) -> Optional[Output]:
+        outputs = self.try_pull(1)
+        return outputs[0] if outputs else None
 
     def _tell(self) -> None:
         """Under the lock: raises what ended the run."""

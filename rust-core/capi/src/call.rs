@@ -27,7 +27,13 @@ pub const RM_MARSHAL_PLAIN: u32 = 17;
 /// marshal kinds. The text is then a pair, of the outputs and of bytes for rm_pipeline_report, and
 /// where nothing needs the run's memory there is no run.
 pub const RM_DETACH: u32 = 1;
-/// Flag of what a call gave: there may be objects with the key "$rm" in the text.
+/// Flag of a call: small binary parts of what rm_call_exchange gives stand in its text, as copies:
+/// bytes of up to 16 KiB as Python's bytes, and tensors as a tuple of `code << 8 | bits` of the
+/// element type, of their bytes, and of a tuple with their shape unless they have one dimension.
+pub const RM_INLINE: u32 = 2;
+/// Flag of a call: the text for rm_call_exchange is one item.
+pub const RM_ITEM: u32 = 16;
+/// Flag of what a call gave: there may be objects with the key "$rm" in the text, or tuples.
 pub const RM_ESCAPED: u32 = 2;
 /// Flag of what a call gave: it lies in the memory of the call's run, or of what is held.
 pub const RM_HELD: u32 = 8;
@@ -48,7 +54,7 @@ pub const RM_UNCHANGED: u32 = 4;
 pub struct rm_call {
     /// In: sizeof(rm_call) of the side that made the struct.
     pub struct_size: u32,
-    /// In: RM_DETACH or 0.
+    /// In: RM_DETACH, RM_INLINE and RM_ITEM, or 0.
     pub flags: u32,
     /// In: what to run.
     pub pipeline: *const rm_pipeline,
@@ -158,7 +164,7 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
         };
         let Progress::Done(outputs) = progress else {
             let run = rm_run::new(run, ticket, pipeline);
-            if let Some(output) = written(Vec::new(), tasks)?
+            if let Some(output) = written(Vec::new(), tasks, call.inlines())?
                 && !output.fits(call)
             {
                 run.leave_for_exchange(output);
@@ -205,6 +211,11 @@ pub extern "C" fn rm_call_wait(call: *mut rm_call) -> rm_status {
 }
 
 impl rm_call {
+    /// Whether small binary parts are to stand in the text.
+    pub(crate) fn inlines(&self) -> bool {
+        self.flags & RM_INLINE != 0
+    }
+
     /// Whether only the outputs and the counts are wanted.
     fn detaches(&self) -> bool {
         self.flags & RM_DETACH != 0 && self.kind != RM_JSON
@@ -318,11 +329,6 @@ impl Output {
         Output::new(outputs, call.kind, counts.as_deref(), &given)
     }
 
-    /// A text of kind RM_MARSHAL.
-    pub(crate) fn marshalled(value: Value) -> Result<Self> {
-        Output::new(value, RM_MARSHAL, None, &Given { views: null(), count: 0 })
-    }
-
     /// The outputs of a run, and its counts; with the tags of what was lent in place of the outputs,
     /// if all of them are that.
     pub(crate) fn of_tags(run: &Run, outputs: Value) -> Result<Self> {
@@ -391,6 +397,11 @@ impl Output {
         }
         // From here on the parts have no other reader than each other, unless the host has.
         drop(outputs);
+        Ok(Output::written(text, len, flags, parts))
+    }
+
+    /// A text with its binary parts, which nobody else reads any more, unless the host does.
+    pub(crate) fn written(text: Vec<u8>, len: usize, flags: u32, parts: Vec<Value>) -> Self {
         let values: Vec<_> = parts
             .into_iter()
             .map(|value| {
@@ -405,7 +416,7 @@ impl Output {
             json_len: json.len() - 1,
             ..describe_memory(value, strides)
         });
-        Ok(Output { text, len, flags, views: views.collect(), _values: values })
+        Output { text, len, flags, views: views.collect(), _values: values }
     }
 }
 

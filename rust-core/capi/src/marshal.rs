@@ -16,21 +16,23 @@ const ESCAPE: &str = "$rm";
 /// From how many floats on a list of nothing else is written as a binary part.
 const LONG: usize = 8192;
 
+/// Tensors and bytes of up to so many bytes can stand in the text itself: to copy them costs less
+/// than a view that keeps memory alive.
+pub const SMALL: usize = 16 << 10;
+
 fn refuse(why: impl Into<String>) -> Error {
     Error::new(Code::Argument, why)
 }
 
 /// Reads a value; `parts` are what its references mean. Without them no dict is special.
 pub fn read(bytes: &[u8], parts: Option<&[Value]>, max_depth: usize) -> Result<Value> {
-    let mut reader = Reader { rest: bytes, parts, entries: bytes.len() };
+    let mut reader = Reader::new(bytes, parts);
     let value = reader.value(max_depth, false)?;
-    match reader.rest.is_empty() {
-        true => Ok(value),
-        false => Err(refuse("there is something behind the marshalled value")),
-    }
+    reader.end()?;
+    Ok(value)
 }
 
-struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
     parts: Option<&'a [Value]>,
     /// How many entries there may still be in lists: no more than there are bytes.
@@ -38,6 +40,37 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8], parts: Option<&'a [Value]>) -> Self {
+        Reader { rest: bytes, parts, entries: bytes.len() }
+    }
+
+    /// That was all.
+    pub fn end(&self) -> Result<()> {
+        match self.rest.is_empty() {
+            true => Ok(()),
+            false => Err(refuse("there is something behind the marshalled value")),
+        }
+    }
+
+    /// The entries of a list, each up to `depth` levels deep; None if there is no list next.
+    pub fn list(&mut self, depth: usize) -> Result<Option<Vec<Value>>> {
+        match self.opens()? {
+            Some(count) => self.entries(count, depth).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// How many entries the list has that comes next.
+    pub fn opens(&mut self) -> Result<Option<usize>> {
+        match self.rest.first() {
+            Some(b'[' | b'(') => {
+                self.take(1)?;
+                self.count().map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self
             .rest
@@ -68,8 +101,25 @@ impl<'a> Reader<'a> {
         text.map(Arc::from).map_err(|_| Error::new(Code::Utf8, "text with a lone surrogate"))
     }
 
+    fn entries(&mut self, count: usize, depth: usize) -> Result<Vec<Value>> {
+        // Every entry has a byte of its own, so counts cannot make us allocate more than came,
+        // however they are nested.
+        self.entries = self
+            .entries
+            .checked_sub(count)
+            .ok_or_else(|| refuse("the marshalled value ends too early"))?;
+        let mut items = Vec::with_capacity(count);
+        while items.len() < count {
+            self.floats(&mut items, count);
+            if items.len() < count {
+                items.push(self.value(depth, false)?);
+            }
+        }
+        Ok(items)
+    }
+
     /// A value up to `depth` levels deep. `literal`: a dict here is taken as it stands.
-    fn value(&mut self, depth: usize, literal: bool) -> Result<Value> {
+    pub fn value(&mut self, depth: usize, literal: bool) -> Result<Value> {
         let [kind] = self.array()?;
         let below = || {
             depth
@@ -87,20 +137,7 @@ impl<'a> Reader<'a> {
             b'[' | b'(' => {
                 let depth = below()?;
                 let count = self.count()?;
-                // Every entry has a byte of its own, so counts cannot make us allocate more than
-                // came, however they are nested.
-                self.entries = self
-                    .entries
-                    .checked_sub(count)
-                    .ok_or_else(|| refuse("the marshalled value ends too early"))?;
-                let mut items = Vec::with_capacity(count);
-                while items.len() < count {
-                    self.floats(&mut items, count);
-                    if items.len() < count {
-                        items.push(self.value(depth, false)?);
-                    }
-                }
-                Value::list(items)
+                Value::list(self.entries(count, depth)?)
             }
             b'{' => self.dict(below()?, literal)?,
             other => {
@@ -197,9 +234,9 @@ impl<'a> Reader<'a> {
 /// # Errors
 /// `RM_E_LIMIT` if it is nested deeper than twice [`Limits::VALUE_DEPTH`].
 pub fn write(value: &Value, parts: &mut Vec<Value>) -> Result<(Vec<u8>, bool)> {
-    let mut writer = Writer { out: Vec::with_capacity(64), parts, escaped: false };
-    writer.value(value, 2 * Limits::VALUE_DEPTH)?;
-    Ok((writer.out, writer.escaped))
+    let mut writer = Writer::new(false, 64, parts);
+    writer.value(value)?;
+    Ok(writer.done())
 }
 
 /// The same for a pair of a value and of bytes, which are these numbers, each in 8 bytes: the only
@@ -212,13 +249,13 @@ pub fn write_pair(
     numbers: &[u64],
     parts: &mut Vec<Value>,
 ) -> Result<(Vec<u8>, bool)> {
-    let mut writer = Writer { out: Vec::with_capacity(256), parts, escaped: false };
+    let mut writer = Writer::new(false, 256, parts);
     writer.out.extend(b"(\x02\0\0\0");
-    writer.value(value, 2 * Limits::VALUE_DEPTH)?;
+    writer.value(value)?;
     writer.out.push(b's');
     writer.count(8 * numbers.len())?;
     writer.out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-    Ok((writer.out, writer.escaped))
+    Ok(writer.done())
 }
 
 fn is_floats(items: &[Value]) -> bool {
@@ -247,14 +284,51 @@ fn unpacked(part: &Value) -> Option<Vec<Value>> {
     Some(floats.map(|float| Value::Float(f64::from_ne_bytes(*float))).collect())
 }
 
-struct Writer<'a> {
+/// Writes a text piece by piece.
+pub struct Writer<'a> {
     out: Vec<u8>,
     parts: &'a mut Vec<Value>,
+    /// Whether small tensors and bytes stand in the text.
+    inline: bool,
     escaped: bool,
 }
 
-impl Writer<'_> {
-    fn value(&mut self, value: &Value, depth: usize) -> Result<()> {
+impl<'a> Writer<'a> {
+    /// The text has room for so many bytes at first. Binary parts are appended to `parts`. `inline`: bytes of up to 16 KiB stand in the text as
+    /// such, and tensors as a tuple of their element type, of their bytes, and of their shape unless
+    /// they have one dimension.
+    pub fn new(inline: bool, room: usize, parts: &'a mut Vec<Value>) -> Self {
+        Writer { out: Vec::with_capacity(room), parts, inline, escaped: false }
+    }
+
+    /// The text, and whether there is anything in it that stands for something else.
+    pub fn done(self) -> (Vec<u8>, bool) {
+        (self.out, self.escaped)
+    }
+
+    /// A list begins, of so many entries.
+    ///
+    /// # Errors
+    /// `RM_E_LIMIT` if those are more than a list can have.
+    pub fn open(&mut self, count: usize) -> Result<()> {
+        self.out.push(b'[');
+        self.count(count)
+    }
+
+    pub fn int(&mut self, value: i64) {
+        match i32::try_from(value) {
+            Ok(small) => self.small(small),
+            Err(_) => self.long(value.into()),
+        }
+    }
+
+    /// # Errors
+    /// `RM_E_LIMIT` if it is nested deeper than twice [`Limits::VALUE_DEPTH`].
+    pub fn value(&mut self, value: &Value) -> Result<()> {
+        self.at(value, 2 * Limits::VALUE_DEPTH)
+    }
+
+    fn at(&mut self, value: &Value, depth: usize) -> Result<()> {
         let below = || {
             depth.checked_sub(1).ok_or_else(|| {
                 let levels = 2 * Limits::VALUE_DEPTH;
@@ -264,10 +338,7 @@ impl Writer<'_> {
         match value {
             Value::Null => self.out.push(b'N'),
             Value::Bool(value) => self.out.push(if *value { b'T' } else { b'F' }),
-            Value::Int(value) => match i32::try_from(*value) {
-                Ok(small) => self.small(small),
-                Err(_) => self.long((*value).into()),
-            },
+            Value::Int(value) => self.int(*value),
             Value::UInt(value) => self.long((*value).into()),
             Value::Float(value) => self.float(*value),
             Value::Text(text) => self.text(text)?,
@@ -281,15 +352,14 @@ impl Writer<'_> {
             }
             Value::List(items) => {
                 let depth = below()?;
-                self.out.push(b'[');
-                self.count(items.len())?;
+                self.open(items.len())?;
                 // A float takes 9 bytes. Most values take no more, so this is room for a long list.
                 let room = items.len().saturating_mul(9);
                 self.out.try_reserve(room).map_err(|_| no_memory(room))?;
                 for item in items.iter() {
                     match item {
                         Value::Float(value) => self.float(*value),
-                        item => self.value(item, depth)?,
+                        item => self.at(item, depth)?,
                     }
                 }
             }
@@ -302,7 +372,7 @@ impl Writer<'_> {
                 self.out.push(b'{');
                 for (key, item) in map.iter() {
                     self.text(key)?;
-                    self.value(item, depth)?;
+                    self.at(item, depth)?;
                 }
                 self.out.push(b'0');
                 if escape {
@@ -314,6 +384,22 @@ impl Writer<'_> {
                 // Below 2^31, as was checked where it came in.
                 self.small(-(tensor.label() as i32));
                 self.out.push(b'0');
+            }
+            Value::Bytes(bytes) if self.inline && bytes.bytes().len() <= SMALL => {
+                self.bytes(bytes.bytes())?;
+            }
+            Value::Tensor(tensor) if self.inline && tensor.bytes().len() <= SMALL => {
+                self.escaped = true;
+                let (dtype, shape) = (tensor.dtype(), tensor.shape());
+                self.out.push(b'(');
+                self.count(if shape.len() == 1 { 2 } else { 3 })?;
+                self.small(i32::from(dtype.code) << 8 | i32::from(dtype.bits));
+                self.bytes(tensor.bytes())?;
+                if shape.len() != 1 {
+                    self.out.push(b'(');
+                    self.count(shape.len())?;
+                    shape.iter().for_each(|&size| self.int(size));
+                }
             }
             Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) | Value::Frame(_) => {
                 self.escape();
@@ -356,6 +442,14 @@ impl Writer<'_> {
         let count = i32::try_from(len)
             .map_err(|_| Error::new(Code::Limit, "more than 2**31 entries in one value"))?;
         self.out.extend(count.to_le_bytes());
+        Ok(())
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.push(b's');
+        self.count(bytes.len())?;
+        self.out.try_reserve(bytes.len()).map_err(|_| no_memory(bytes.len()))?;
+        self.out.extend(bytes);
         Ok(())
     }
 

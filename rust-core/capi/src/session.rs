@@ -1,12 +1,12 @@
 //! Runs that are fed piece by piece: `rm_run_open` and what belongs to it.
 
 use crate::abi::{RM_AGAIN, RM_E_ARGUMENT, RM_END, RM_OK, rm_status};
-use crate::call::{Output, end_of_slice, parts, rm_call, usable};
+use crate::call::{Output, RM_ESCAPED, RM_ITEM, end_of_slice, parts, rm_call, usable};
 use crate::data::{copied, rm_data};
 use crate::error::rm_error;
 use crate::guard::{Out, bytes, guard, text, timeout};
 use crate::handle::{borrow, share};
-use crate::marshal;
+use crate::marshal::{self, Reader, Writer};
 use crate::pipeline::rm_pipeline;
 use crate::run::rm_run;
 use remotemedia_runtime::{
@@ -273,9 +273,10 @@ pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
 
 /// Items in and outputs out in one crossing, for a run that was opened: `call->session`.
 ///
-/// `text` is of kind RM_MARSHAL, or empty for nothing: `[items, answers, node]`. `items` go in as far
-/// as there is room, to all sources or to the one whose id is `node` (None for all); `accepted`
-/// gets how many that were. `answers` are those to tasks, `[node, id, values, ...]`, where an object
+/// `text` is of kind RM_MARSHAL: `[items, answers, node]`. `items` go in as far as there is room, to
+/// all sources or to the one whose id is `node` (None for all); `accepted` gets how many that were.
+/// With the flag RM_ITEM the text is one item for all sources; and without a text the binary parts
+/// are the items, if there are any. `answers` are those to tasks, `[node, id, values, ...]`, where an object
 /// `{"code", "message", "hint"}` in place of the values is a failure (all optional; the code is
 /// RM_E_NODE unless it is one of RM_E_*). Binary parts are copied, but for tensors with a `tag`: those
 /// are lent. Their memory must stay as it is until the tag comes in `released`, or the run and
@@ -292,7 +293,8 @@ pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
 /// RM_END, and as text the pair that rm_call_run gives with RM_DETACH. RM_UNCHANGED then says that all
 /// outputs are tensors that went in with tags, and came out whole; in the text are their tags.
 ///
-/// RM_OK: there is what was wanted. RM_AGAIN: not in this time; there may be something else. RM_END:
+/// RM_OK: there is what was wanted, and all items are in. RM_AGAIN: not in this time, or there was no
+/// room for all of them; there may be something else. RM_END:
 /// the run is complete, and its outputs are gone. Fails, after the outputs that came before it, with
 /// what has ended the run; tasks that are left then are given all the same. Only if `text` has items,
 /// which are then not taken, it fails before it gives anything. RM_E_CLOSED also for items after
@@ -314,11 +316,16 @@ pub extern "C" fn rm_call_exchange(
         let (run, text) =
             unsafe { (share(call.session.cast_const())?, bytes(text.cast(), len, "text")?) };
         let run = &*run;
-        if !text.is_empty() {
+        let mut refused = false;
+        if !text.is_empty() || call.part_count > 0 {
             // SAFETY: by contract.
             let parts =
                 unsafe { parts(call.parts, call.part_count, |view| copied(view, &run.released))? };
-            call.accepted = take_in(run, marshal::read(text, Some(&parts), DEPTH)?)?;
+            (call.accepted, refused) = match (text.is_empty(), call.flags & RM_ITEM != 0) {
+                (true, _) => put_in(run, parts, None)?,
+                (_, true) => put_in(run, vec![item(text, &parts)?], None)?,
+                _ => take_in(run, text, &parts)?,
+            };
         }
         if call.most_tasks > 0
             && let Some(output) = run.left_for_exchange()
@@ -350,11 +357,14 @@ pub extern "C" fn rm_call_exchange(
                 Ok(Progress::Pending) => Ok(RM_AGAIN),
                 Err(error) => Err(error),
             };
-        } else if let Some(output) = written(outputs, tasks)? {
+        } else if let Some(output) = written(outputs, tasks, call.inlines())? {
             output.put(call);
         }
         tell_released(run, call);
-        found
+        match found {
+            Ok(RM_OK) if refused => Ok(RM_AGAIN),
+            found => found,
+        }
     })
 }
 
@@ -371,9 +381,6 @@ fn tell_released(run: &rm_run, call: &mut rm_call) {
     }
     call.released_count = count as u32;
 }
-
-/// How deep a text of an exchange may be: the user's values, in lists of ours.
-const DEPTH: usize = Limits::VALUE_DEPTH + 3;
 
 fn end_of(timeout_ms: i64) -> Option<Instant> {
     timeout(timeout_ms).and_then(|time| Instant::now().checked_add(time))
@@ -424,12 +431,19 @@ fn is_there(call: &rm_call, outputs: &[remotemedia_runtime::Output], tasks: &[Ta
         || (call.want & RM_WANT_TASK != 0 && !tasks.is_empty())
 }
 
-/// Takes items and answers; says how many of the items.
-fn take_in(run: &rm_run, given: Value) -> Result<u32> {
+/// Takes items and answers; says how many of the items, and whether some were left.
+fn take_in(run: &rm_run, text: &[u8], parts: &[Value]) -> Result<(u32, bool)> {
     let wrong = || Error::new(Code::Argument, "the text is not [items, answers, node]");
-    let Value::List(given) = given else { return Err(wrong()) };
-    let [Value::List(items), Value::List(answers), node] = &given[..] else { return Err(wrong()) };
-    let node = match node {
+    let mut reader = Reader::new(text, Some(parts));
+    if reader.opens()? != Some(3) {
+        return Err(wrong());
+    }
+    let items = reader.list(DEPTH)?.ok_or_else(wrong)?;
+    // The values of an answer are in a list of their own.
+    let answers = reader.list(DEPTH)?.ok_or_else(wrong)?;
+    let node = reader.value(0, false)?;
+    reader.end()?;
+    let node = match &node {
         Value::Null => None,
         Value::Text(node) => Some(&**node),
         _ => return Err(wrong()),
@@ -447,11 +461,26 @@ fn take_in(run: &rm_run, given: Value) -> Result<u32> {
     if !answers.is_empty() {
         run.run().finish_many(answers)?;
     }
+    put_in(run, items, node)
+}
+
+/// How deep the text of an item may be: the limit is the run's, which says it better.
+const DEPTH: usize = Limits::VALUE_DEPTH + 1;
+
+/// The only item in a text.
+fn item(text: &[u8], parts: &[Value]) -> Result<Value> {
+    marshal::read(text, Some(parts), DEPTH)
+}
+
+/// Puts items in; says how many there was room for, and whether some were left.
+fn put_in(run: &rm_run, items: Vec<Value>, node: Option<&str>) -> Result<(u32, bool)> {
     if items.is_empty() {
-        return Ok(0);
+        return Ok((0, false));
     }
     items.iter().try_for_each(|item| run.check_depth(item))?;
-    Ok(run.run().try_push_many(&mut items.iter().cloned(), node)? as u32)
+    let count = items.len();
+    let taken = run.run().try_push_many(&mut items.into_iter(), node)?;
+    Ok((taken as u32, taken < count))
 }
 
 /// What a node of the host's says went wrong.
@@ -491,16 +520,23 @@ fn fetch(
 pub(crate) fn written(
     outputs: Vec<remotemedia_runtime::Output>,
     tasks: Vec<Task>,
+    inlines: bool,
 ) -> Result<Option<Output>> {
     if outputs.is_empty() && tasks.is_empty() {
         return Ok(None);
     }
-    let mut given = Vec::with_capacity(3 * outputs.len());
+    let mut parts = Vec::new();
+    let room = outputs.first().map_or(0, |output| output.value.weight().min(marshal::SMALL));
+    let room = 256 + outputs.len() * room;
+    let mut writer = Writer::new(inlines, room, &mut parts);
+    writer.open(2)?;
+    writer.open(3 * outputs.len())?;
     for output in outputs {
-        let node = Value::Int(output.node as i64);
-        given.extend([Value::Int(number_of(output.item)), node, output.value]);
+        writer.int(number_of(output.item));
+        writer.int(output.node as i64);
+        writer.value(&output.value)?;
     }
-    let mut asked = Vec::with_capacity(5 * tasks.len());
+    writer.open(5 * tasks.len())?;
     for Task { node, id, item, call } in tasks {
         let json = |params: serde_json::Value| {
             remotemedia_runtime::json::parse(
@@ -517,9 +553,13 @@ pub(crate) fn written(
             TaskCall::Set(params) => (RM_TASK_SET, json(params)?),
             TaskCall::Cleanup => (RM_TASK_CLEANUP, Value::Null),
         };
-        let number = |number: i64| Value::Int(number);
-        asked.extend([number(node as i64), number(id as i64), number(number_of(item))]);
-        asked.extend([number(i64::from(kind)), value]);
+        for number in [node as i64, id as i64, number_of(item), kind.into()] {
+            writer.int(number);
+        }
+        writer.value(&value)?;
     }
-    Output::marshalled(Value::list(vec![Value::list(given), Value::list(asked)])).map(Some)
+    let (text, escaped) = writer.done();
+    let flags = if escaped { RM_ESCAPED } else { 0 };
+    let len = text.len();
+    Ok(Some(Output::written(text, len, flags, parts)))
 }

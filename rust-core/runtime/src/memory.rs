@@ -1,7 +1,7 @@
 //! Memory that values refer to: shared, counted, and used again.
 //!
 //! Fresh memory is expensive: its pages are faulted in one by one, at about twenty times the cost
-//! of writing to memory that is warm. So blocks of 4 KiB and more come from a pool, in size
+//! of writing to memory that is warm. So blocks of 1 KiB and more come from a pool, in size
 //! classes a quarter of an octave apart, and go back to it when the last value that refers to them
 //! is gone. From 2 MiB on the system is asked for huge pages.
 //!
@@ -211,8 +211,8 @@ impl Block {
     }
 }
 
-/// Blocks of this size and above are pooled.
-const POOLED: usize = 4 << 10;
+/// Blocks of this size and above are pooled: 20 ms of sound is.
+const POOLED: usize = 1 << 10;
 /// Blocks above this size are not.
 const LARGEST: usize = 128 << 20;
 /// How much the pool holds at the most.

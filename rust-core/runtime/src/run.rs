@@ -540,8 +540,12 @@ impl Run {
         if most == 0 {
             return Ok(());
         }
-        shared.work(None, Want::OUTPUT);
         let mut state = shared.lock();
+        if state.outputs.is_empty() {
+            drop(state);
+            shared.work(None, Want::OUTPUT);
+            state = shared.lock();
+        }
         shared.ring(&mut state);
         let count = most.min(state.outputs.len());
         if count > 0 {
@@ -939,6 +943,9 @@ impl Shared {
     fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         self.progress(&mut state);
         self.set_alarm(&mut state);
+        if state.later.is_empty() {
+            return;
+        }
         let later = std::mem::take(&mut state.later);
         let notify = if later.call { state.notify.clone() } else { None };
         drop(state);
