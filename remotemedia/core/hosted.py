@@ -755,19 +755,13 @@ class HostedBatch(HostedStream):
                 if host.unfinished:
                     return None
                 if result is not None:
-                    self._forget_run()
+                    # The run, whose the descriptor is, may be gone with that.
+                    self._leave_loop()
+                    self._over = True
+                    self._place = self._slot = None
                     return result
-        except RemoteMediaError:
-            self._forget_run()
-            raise
         finally:
             self._busy -= 1
-
-    def _forget_run(self) -> None:
-        """The run is over, and all of it is known."""
-        self._leave_loop()
-        self._over = True
-        self._place = self._slot = None
 
     def _known(self, tag: int) -> Any:
         return self._batch.known(tag)
