@@ -94,6 +94,42 @@ class NativeStream:
         loop: whether it is for an event loop, which is running.
     """
 
+    # More than a dict that is shared has room for, and looked at for every item.
+    __slots__ = (
+        "__weakref__",
+        "_bells",
+        "_calls",
+        "_cancelled",
+        "_chunk",
+        "_closed",
+        "_cross",
+        "_error",
+        "_fd",
+        "_fetched",
+        "_floor",
+        "_futures",
+        "_ids",
+        "_input_ended",
+        "_last",
+        "_left",
+        "_lender",
+        "_library",
+        "_loop",
+        "_loop_thread",
+        "_over",
+        "_pending",
+        "_place",
+        "_pulling",
+        "_pushed",
+        "_pusher",
+        "_pushing",
+        "_sender",
+        "_slot",
+        "_told",
+        "_waiting",
+        "_window",
+    )
+
     engine = "native"
 
     def __init__(

@@ -230,6 +230,10 @@ class _Base:
             self._own.abandon()
 
 
+#: After which part of the time in which something should move somebody looks how far the run is.
+_SHORT = 0.1
+
+
 class _Wait:
     """A wait that warns once if nothing moves."""
 
@@ -238,33 +242,35 @@ class _Wait:
         self.backend = session._backend
         self.session = session
         timeout = normalise_timeout(timeout)
-        self.until = None if timeout is None else perf_counter() + timeout
-        self.stall = session._stall
-        self.checked: Optional[float] = None
+        began = perf_counter()
+        self.until: Optional[float] = None if timeout is None else began + timeout
+        stall = session._stall
+        #: When the next look is due, unless nobody wants to know; and how far the run was at the
+        #: last one, if there was one. To ask costs more than a short wait, so none is at first.
+        self.due: Optional[float] = None if stall is None else began + stall * _SHORT
         self.progress: Any = None
 
     def limit(self) -> Optional[float]:
         """Until when to wait before looking up."""
-        if self.stall is None:
-            return self.until
-        if self.checked is None:
-            self.checked = perf_counter()
-            self.progress = self.backend.progress
-        limit = self.checked + self.stall
-        return limit if self.until is None else min(limit, self.until)
+        if self.until is None or self.due is None:
+            return self.due if self.until is None else self.until
+        return min(self.due, self.until)
 
     def look_up(self) -> None:
         """The time for waiting was over."""
-        if self.until is not None and perf_counter() >= self.until:
+        now = perf_counter()
+        if self.until is not None and now >= self.until:
             raise RunTimeoutError(
                 f"the time was over before there was {self.what}",
                 hint="allow more time; nothing is lost",
             )
-        self.checked = perf_counter()
+        if self.due is None or now < self.due:
+            return
         before, self.progress = self.progress, self.backend.progress
         if before == self.progress and self.session._stall is not None:
             self.session._stalled(self.backend.diagnose()["words"])
-        self.stall = self.session._stall
+        stall = self.session._stall
+        self.due = None if stall is None else now + stall
 
 
 class Session(_Base):

@@ -12,6 +12,7 @@
 #define N5 "\005\000\000\000"
 #define N6 "\006\000\000\000"
 #define N7 "\007\000\000\000"
+#define N8 "\010\000\000\000"
 #define N9 "\011\000\000\000"
 #define N10 "\012\000\000\000"
 #define MINUS1 "\377\377\377\377"
@@ -911,6 +912,74 @@ static void parts_are_copied(void) {
     rm_run_free(run);
 }
 
+static void an_item_goes_as_it_is(void) {
+    rm_run *run = open_one("PassThrough", "{}", 3);
+    rm_call call = place_for(run);
+    call.flags = RM_ITEM;
+    OK(exchange(&call, BYTES("[" N1 "i" N7)));
+    CHECK(call.accepted == 1);
+    GIVES(call, "[" N3 "i" N0 "i" N0 "[" N1 "i" N7, NONE);
+    FAILS(RM_E_ARGUMENT, exchange(&call, BYTES("i" N1 "N")));
+    FAILS(RM_E_ARGUMENT, exchange(&call, BYTES("[" N2 "N")));
+    FAILS(RM_E_UTF8, exchange(&call, BYTES("u" N1 "\377")));
+    CHECK(call.accepted == 0);
+    OK(exchange(&call, SILENCE)); /* without a text there is none */
+    GIVES_NOTHING(call);
+    call.most = 0;
+    for (int times = 0; times < 3; times++)
+        OK(exchange(&call, BYTES("N")));
+    AGAIN(exchange(&call, BYTES("N")));
+    CHECK(call.accepted == 0);
+    rm_run_free(run);
+}
+
+static void small_parts_stand_in_the_text(void) {
+    rm_run *run = open_one("PassThrough", "{}", 0);
+    static float numbers[2] = {0, 2};
+    static char many[(16 << 10) + 1];
+    static const int64_t shapes[2] = {1, 2};
+    rm_view parts[4];
+    for (int i = 0; i < 4; i++)
+        parts[i] = (rm_view){.struct_size = sizeof *parts,
+                             .kind = RM_TENSOR,
+                             .data = numbers,
+                             .byte_len = sizeof numbers,
+                             .shape = shapes,
+                             .ndim = 2,
+                             .dtype_code = 2,
+                             .dtype_bits = 32,
+                             .dtype_lanes = 1};
+    parts[1].shape = shapes + 1;
+    parts[1].ndim = 1;
+    parts[2].kind = RM_BYTES;
+    parts[2].data = "abc";
+    parts[2].byte_len = 3;
+    parts[3].kind = RM_BYTES;
+    parts[3].data = many;
+    parts[3].byte_len = sizeof many;
+    rm_call call = place_for(run);
+    call.flags = RM_INLINE;
+    call.parts = parts;
+    call.part_count = 3;
+    OK(exchange(&call, SILENCE)); /* without a text the parts are the items */
+    CHECK(call.accepted == 3 && call.given == RM_ESCAPED && call.given_count == 0 && !call.held);
+    CHECK(is_text(&call, BYTES("[" N2 "[" N9 "i" N0 "i" N0 "(" N3 "i\040\002\000\000s" N8
+                               "\000\000\000\000\000\000\000\100(" N2 "i" N1 "i" N2 "i" N1 "i" N0
+                               "(" N2 "i\040\002\000\000s" N8 "\000\000\000\000\000\000\000\100"
+                               "i" N2 "i" N0 "s" N3 "abc" NONE)));
+    call.parts = parts + 3;
+    call.part_count = 1;
+    OK(exchange(&call, SILENCE)); /* a large one does not */
+    CHECK(call.accepted == 1 && call.given == (RM_ESCAPED | RM_HELD) && call.given_count == 1);
+    CHECK(call.given_parts->byte_len == sizeof many);
+    rm_call_clear(&call);
+    parts[3].byte_len--;
+    OK(exchange(&call, SILENCE)); /* this one just does, though there is no room for it */
+    CHECK(call.given == RM_HELD && call.given_count == 0 && call.len > sizeof many);
+    rm_call_clear(&call);
+    rm_run_free(run);
+}
+
 static void what_has_no_room_is_held(void) {
     rm_run *run = open_one("PassThrough", "{}", 0);
     for (int times = 0; times < 2; times++) {
@@ -1433,6 +1502,8 @@ int main(void) {
     RUN(floats_are_items_like_others);
     RUN(parts_are_copied);
     RUN(a_part_with_a_tag_is_lent);
+    RUN(an_item_goes_as_it_is);
+    RUN(small_parts_stand_in_the_text);
     RUN(what_has_no_room_is_held);
     RUN(a_text_that_is_wrong_is_refused);
     RUN(a_node_of_the_hosts_lives_as_others_do);
