@@ -708,9 +708,12 @@ static void a_batch_gives_tasks_as_it_begins_and_its_result_as_it_ends(void) {
         rm_call batch = place_for(NULL);
         batch.pipeline = pipeline;
         batch.kind = RM_JSON;
+        batch.error = NULL;
+        batch.held = NULL;
         batch.buffer_len = fits ? sizeof room : 10;
         CHECK(rm_call_run(&batch, TEXT("[7, 7]")) == RM_AGAIN && batch.run);
         rm_call call = place_for(batch.run);
+        call.most = 0;
         call.want = RM_WANT_TASK | RM_WANT_RESULT;
 #define TASKS                                                                                      \
     "[" N10 "i" N0 "i" N0 "i" N0 "i" N1 "i" N7 "i" N0 "i\000\002\000\000i" N1 "i" N1 "i" N7
