@@ -373,6 +373,11 @@ def part(array: Any) -> Part:
     return Part("tensor", array, codes[type(array)][array.dtype], array.shape)
 
 
+def as_part(given: Any) -> Part:
+    """The same for a part, which it is already."""
+    return given if type(given) is Part else part(given)
+
+
 def same(part: Part) -> Any:
     """The array of a part that was not changed; it cannot be written to."""
     array = None if part.dtype == _BFLOAT16 else read_only_view(part.memory)

@@ -700,11 +700,17 @@ class _Turn:
 
     def go_out(self) -> None:
         """This code is not part of the run any more."""
-        _around.set(tuple(turn for turn in _around.get() if turn is not self))
+        around = _around.get()
+        if len(around) == 1 and around[0] is self:
+            _around.set(())
+        else:
+            _around.set(tuple(turn for turn in around if turn is not self))
 
     def go_into(self) -> None:
         """From here on this code is part of the run."""
-        around = [turn for turn in _around.get() if not turn.over() and turn is not self]
+        around = _around.get()
+        if around:
+            around = tuple(turn for turn in around if not turn.over() and turn is not self)
         _around.set((*around, self))
 
 
