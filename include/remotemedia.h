@@ -147,6 +147,8 @@
 #define RM_WANT_END 8
 /* All nodes initialized. */
 #define RM_WANT_BEGUN 16
+/* The end of a run of rm_call_run or rm_run_start, and with it the result. */
+#define RM_WANT_RESULT 32
 /* Kind of a task: to acquire what the node needs; its parameters come with it. */
 #define RM_TASK_INITIALIZE 0
 /* To process a value, which comes with it. The answer is the values that it makes of it. */
@@ -485,7 +487,7 @@ typedef struct rm_call {
   uint32_t want;
   /* In: how many outputs to take. */
   uint32_t most;
-  /* In: how many tasks to take. */
+  /* In: how many tasks to take; by rm_call_run as well. */
   uint32_t most_tasks;
   /* Out: how many of the items went in. */
   uint32_t accepted;
@@ -886,6 +888,11 @@ void rm_run_free(struct rm_run *run);
  until the run is freed and no thread waits for it any more, and for as long as there are results
  that may refer to it; where there is no run, until this returns.
 
+ If there are nodes of rm_pipeline_new_hosted and `most_tasks` is not 0, it returns as soon as there
+ are tasks for the host: RM_AGAIN, and a text as from rm_call_exchange, which is also what goes on,
+ with the run as `session`. If the text does not fit in `buffer`, or has parts, the tasks come with
+ the first exchange.
+
  RM_OK: complete; what `call` points to lives as long as its run, or where there is none until its
  next use. RM_AGAIN: there is more to do; go on with rm_call_wait, or with rm_run_wait. Failures as
  for rm_pipeline_run, with the error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT
@@ -1031,6 +1038,10 @@ int64_t rm_run_fd(struct rm_run *run);
  tasks]`: `outputs` up to `most`, `[item, node, value, ...]` with the places of sinks and item -1
  for what was flushed; `tasks` up to `most_tasks`, `[node, id, item, kind, value, ...]` with
  RM_TASK_*. It lies in `buffer`, or belongs to `held`.
+
+ With RM_WANT_RESULT a run that is complete, and has no tasks left, gives its result instead, once:
+ RM_END, and as text the pair that rm_call_run gives with RM_DETACH. RM_UNCHANGED then says that all
+ outputs are tensors that went in with tags, and came out whole; in the text are their tags.
 
  RM_OK: there is what was wanted, and all items are in. RM_AGAIN: not in this time, or there was no
  room for all of them; there may be something else. RM_END:

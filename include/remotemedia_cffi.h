@@ -82,6 +82,8 @@
 
 #define RM_WANT_BEGUN 16
 
+#define RM_WANT_RESULT 32
+
 #define RM_TASK_INITIALIZE 0
 
 #define RM_TASK_PROCESS 1

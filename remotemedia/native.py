@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from marshal import loads
 from operator import is_
-from typing import Any, Callable, NamedTuple, Optional, Union, cast
+from typing import Any, Callable, Optional, Union, cast
 from weakref import WeakSet
 
 from remotemedia import marshal
@@ -83,6 +84,8 @@ _ROOM = 4096
 _ROOM_FOR_EXCHANGE = 32_768
 #: How many tags of released arrays a place has room for.
 _RELEASED = 128
+#: How many tasks for nodes written in Python are taken at a time.
+TASKS = 64
 #: How many shapes of arrays are remembered.
 _SHAPES = 256
 #: How many places for calls are kept for the next ones, and views in each of them.
@@ -93,14 +96,17 @@ _VIEWS = 1_024
 new_result = Result.__new__
 
 
-class _Template(NamedTuple):
+class _Template:
     """What views of arrays of one element type and shape have in common."""
 
-    dtype: Any
-    shape: tuple[int, ...]
-    view: Any
-    #: What the view points to.
-    held: Any
+    __slots__ = ("dtype", "held", "shape", "view")
+
+    def __init__(self, dtype: Any, shape: tuple[int, ...], view: Any, held: Any) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.view = view
+        #: What the view points to.
+        self.held = held
 
 
 class _Library:
@@ -136,7 +142,6 @@ class _Library:
                 f"this package needs {_ABI_MAJOR}.{_ABI_MINOR}",
                 hint="install library and package from the same release",
             )
-        self.build_info: dict[str, Any] = json.loads(ffi.string(self.lib.rm_build_info()))
         # Parsed once; a slot is made for every call, since a signal handler or a finaliser may call
         # the library while another call of the same thread is going on.
         self._types = {name: ffi.typeof(f"rm_{name} **") for name in _OBJECTS}
@@ -150,7 +155,7 @@ class _Library:
         #: What views of arrays have in common, by their element type and shape, as most come again.
         self.templates: dict[Any, _Template] = {}
         #: Places for calls that nobody uses now.
-        self.calls: list[_Call] = []
+        self.calls: deque[_Call] = deque(maxlen=_CALLS)
         self.call = self.lib.rm_call_run
         self.exchange = self.lib.rm_call_exchange
         self.from_buffer = ffi.from_buffer
@@ -384,13 +389,13 @@ def version() -> str:
     Raises:
         LibraryNotFoundError: if there is none. So do all functions below.
     """
-    info = _load().build_info
-    return str(info["version"])
+    return str(build_info()["version"])
 
 
 def build_info() -> dict[str, Any]:
     """How the native library was built: ``version``, ``abi``, ``target``, ``profile``."""
-    return dict(_load().build_info)
+    library = _load()
+    return dict(json.loads(library.ffi.string(library.lib.rm_build_info())))
 
 
 def _query(what: str) -> Any:
@@ -538,7 +543,7 @@ class Prepared:
         text: Optional[bytes] = None
         plain = True
         arrays: Any = None
-        parts: list[marshal.Part] = []
+        parts: Sequence[marshal.Part] = ()
         held: Any = None
         if type(items) is list and items:
             if type(items[0]) in marshal.codes:
@@ -587,31 +592,33 @@ class Prepared:
         return self.result(call, held, arrays, parts)
 
     def result(
-        self, call: _Call, held: Any, arrays: Any, parts: list[marshal.Part], lent: Any = None
+        self, call: _Call, held: Any, arrays: Any, parts: Sequence[marshal.Part], lent: Any = None
     ) -> Result:
         """What a call has given. The place is kept for the next ones, unless the outputs are in it:
         ``held``, ``arrays`` and ``parts`` are of its input, ``lent`` are arrays by their tags that
         were lent later."""
-        library = self._library
-        struct = call.struct
-        given = struct.given
+        given = call.struct.given
         # Marshalled by the library.
         outputs, counts = loads(call.text if given < _RM_HELD else call.long_text())  # noqa: S302
         if given:
             if given & _RM_UNCHANGED:
                 if arrays is not None:
-                    outputs = list(map(marshal.read_only_view, arrays))
+                    outputs = []
+                    for array in arrays:
+                        view = array.view()
+                        view.setflags(False)
+                        outputs.append(view)
                 else:
                     outputs = [marshal.same(part) for part in parts]
             if given & _RM_ESCAPED:
                 outputs = marshal.restore(outputs, call.reader(held, arrays, lent))
-        if given < _RM_HELD and len(library.calls) < _CALLS and call.count <= _VIEWS:
-            library.calls.append(call)
+        if given < _RM_HELD and call.count <= _VIEWS:
+            self._library.calls.append(call)
         result = new_result(Result)
         result += outputs
         result._outputs = outputs
         result._engine = "native"
-        result._read = self.report, counts
+        result._read = _report, self, counts
         result._report = None
         return result
 
@@ -650,6 +657,10 @@ class Prepared:
         """
         done = self.start(items, timeout, 0 if self.heavy else inline_us)
         return await done.finish_async() if isinstance(done, Run) else done
+
+
+#: What metrics are read with: bound to no pipeline, as that would cost every run.
+_report = Prepared.report
 
 
 def _milliseconds(timeout: Any) -> int:
@@ -699,6 +710,8 @@ class _Call:
         self.struct.flags = _RM_DETACH
         self.struct.kind = _RM_MARSHAL_PLAIN
         self.struct.timeout_ms = -1
+        if tags:
+            self.struct.most_tasks = TASKS
         #: Which pipeline is in the struct, and what else. Not the pipeline, which may go meanwhile.
         self.mark: object = None
         self.count = self.slice_us = 0
@@ -729,12 +742,12 @@ class _Call:
             self.struct.parts = self.array
         if self.count != count:
             self.struct.part_count = self.count = count
-        from_buffer = library.from_buffer
+        from_buffer, codes = library.from_buffer, marshal.codes
         held = []
         at = 0
         try:
             for array in arrays:
-                if type(array) not in marshal.codes:
+                if type(array) not in codes:
                     return None
                 dtype, shape = array.dtype, array.shape
                 template = templates[at]
@@ -833,19 +846,19 @@ def end_at_exit(what: Any) -> None:
 class Run:
     """A run that takes longer."""
 
-    __slots__ = ("__weakref__", "_call", "_input", "_library", "_prepared", "_tag", "lent")
+    __slots__ = ("__weakref__", "_input", "_library", "_prepared", "_tag", "call", "lent")
 
     def __init__(
-        self, prepared: Prepared, call: _Call, held: Any, arrays: Any, parts: list[marshal.Part]
+        self, prepared: Prepared, call: _Call, held: Any, arrays: Any, parts: Sequence[marshal.Part]
     ) -> None:
         self._prepared = prepared
         self._library = call.library
-        #: The place of the rm_run.
-        self._call = call
+        #: The place of the rm_run, with the first tasks if there are any.
+        self.call = call
         #: What the input is made of: its memory is used where it is.
         self._input = held, arrays, parts
-        #: Arrays by their tags that were lent to it after that.
-        self.lent: dict[int, Any] = {}
+        #: Arrays by their tags: those of the input, and those that were lent to it after that.
+        self.lent: dict[int, Any] = {} if arrays is None else dict(enumerate(arrays, 1))
         #: The last tag that was used.
         self._tag = call.count
         call.struct.slice_us = call.slice_us = _SLICE_US
@@ -857,23 +870,27 @@ class Run:
 
     def known(self, tag: int) -> Any:
         """The array that was lent with this tag; it cannot be written to."""
-        arrays = self._input[1]
-        if arrays is not None and tag <= len(arrays):
-            return marshal.read_only_view(arrays[tag - 1])
-        return marshal.read_only_view(self.lent[tag])
+        return self.read(-tag)
 
-    def lend(self, call: _Call, parts: list[marshal.Part]) -> None:
-        """Puts views of binary parts in a place for an exchange. NumPy arrays are lent, until the
-        library says that it is done with them, if there is nothing else; else all are copied."""
-        if all(part.kind == "tensor" for part in parts):
-            arrays = [part.memory for part in parts]
-            if call.lend(arrays) is not None:
-                for view, array in zip(call.views, arrays):
-                    self._tag += 1
-                    view.tag = self._tag
-                    self.lent[self._tag] = array
-                return
-        call.show(parts)
+    def read(self, index: int) -> Any:
+        """The same by what stands for it in a text: the tag, negated."""
+        view = self.lent[-index].view()
+        view.setflags(False)
+        return view
+
+    def lend(self, call: _Call, parts: list[Any]) -> None:
+        """Puts views of binary parts, or of arrays that stand for them, in a place for an exchange.
+        Arrays are lent, until the library says that it is done with them, if there is nothing else;
+        else all are copied."""
+        if call.lend(parts) is None:
+            call.show(list(map(marshal.as_part, parts)))
+            return
+        tag, lent = self._tag, self.lent
+        for view, array in zip(call.views, parts):
+            tag += 1
+            view.tag = tag
+            lent[tag] = array
+        self._tag = tag
 
     def forget_released(self, call: _Call) -> None:
         """Forgets what the library is done with."""
@@ -884,7 +901,7 @@ class Run:
     @property
     def place(self) -> Any:
         """The ``rm_run``, which lives as long as this."""
-        return self._call.struct.run
+        return self.call.struct.run
 
     def finish(self, progress: Optional[ProgressFn]) -> Result:
         """Works on it to the end."""
@@ -897,7 +914,7 @@ class Run:
                     break
         except BaseException:
             # Ctrl-C, for one: its nodes are cleaned up before it is reported.
-            self._library.lib.rm_call_clear(self._call.struct)
+            self._library.lib.rm_call_clear(self.call.struct)
             raise
         return self.result()
 
@@ -919,7 +936,7 @@ class Run:
     def wait(self) -> bool:
         """Works for a slice; true when it is complete."""
         library = self._library
-        struct = self._call.struct
+        struct = self.call.struct
         status = library.lib.rm_call_wait(struct)
         if library.pending[0]:
             library.drain_log()
@@ -931,24 +948,43 @@ class Run:
         while not self.wait():
             pass
 
-    def result(self) -> Result:
-        """What it gave. Asked once, when nobody waits for it any more."""
-        call = self._call
-        if call.struct.given < _RM_HELD:
-            # Nothing lies in the run, and the place is used again.
-            self._library.lib.rm_call_clear(call.struct)
+    def result(self, given: Optional[_Call] = None) -> Result:
+        """What it gave, there or in the place of an exchange. Asked once, when nobody waits for it
+        any more."""
+        call, library = self.call, self._library
         held, arrays, parts = self._input
-        return self._prepared.result(call, held, arrays, parts, self.lent)
+        if given is None:
+            if call.struct.given < _RM_HELD:
+                # Nothing lies in the run, and the place is used again.
+                library.lib.rm_call_clear(call.struct)
+            return self._prepared.result(call, held, arrays, parts, self.lent)
+        flags = given.struct.given
+        outputs, counts = loads(given.text if flags < _RM_HELD else given.long_text())  # noqa: S302
+        if flags & _RM_UNCHANGED:
+            lent, most = self.lent, 0 if arrays is None else len(arrays)
+            outputs = [lent[tag] if tag > most else self.known(tag) for tag in outputs]
+        elif flags & _RM_ESCAPED:
+            outputs = marshal.restore(outputs, given.reader(held, arrays, self.lent))
+        library.lib.rm_call_clear(call.struct)
+        if len(library.calls) < _CALLS and call.count <= _VIEWS:
+            library.calls.append(call)
+        result = new_result(Result)
+        result += outputs
+        result._outputs = outputs
+        result._engine = "native"
+        result._read = self._prepared.report, counts
+        result._report = None
+        return result
 
     def report(self) -> dict[str, Any]:
         """Counts and times, up to now or of all of it."""
         library = self._library
         out = library.out("data")
-        library.check(library.lib.rm_run_report, self._call.struct.run, out)
+        library.check(library.lib.rm_run_report, self.call.struct.run, out)
         return dict(library.take(out))
 
     def cancel(self) -> None:
-        self._library.lib.rm_run_cancel(self._call.struct.run)
+        self._library.lib.rm_run_cancel(self.call.struct.run)
 
     end_at_exit = cancel
 

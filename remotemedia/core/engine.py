@@ -136,6 +136,7 @@ def until_complete(loop: AbstractEventLoop, make: Callable[[], Coroutine[Any, An
 
     count = 0
     tasks: list[Task[T]] = []
+    results: list[T] = []
 
     def ctrl_c(_: int, frame: Optional[FrameType]) -> None:
         nonlocal count
@@ -158,12 +159,12 @@ def until_complete(loop: AbstractEventLoop, make: Callable[[], Coroutine[Any, An
             if count:
                 tasks[0].cancel()
             try:
-                loop.run_until_complete(tasks[0])
+                results.append(loop.run_until_complete(tasks[0]))
             except RuntimeError:
                 if count or tasks[0].done():
                     raise
                 # What an exception in the code of users broke off had told the loop to stop.
-                loop.run_until_complete(tasks[0])
+                results.append(loop.run_until_complete(tasks[0]))
     except KeyboardInterrupt:
         raise
     except BaseException:
@@ -172,9 +173,11 @@ def until_complete(loop: AbstractEventLoop, make: Callable[[], Coroutine[Any, An
     finally:
         if here:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Its exception has this frame in its traceback.
+        tasks.clear()
     if count:
         raise KeyboardInterrupt
-    return tasks[0].result()
+    return results[0]
 
 
 #: Top-level modules from which event loops are made, and what serves them.

@@ -50,12 +50,12 @@ _INITIALIZE, PROCESS, _FLUSH, _INTERRUPT, _SET, CLEANUP = range(6)
 #: ``CO_ASYNC_GENERATOR``), without the import.
 _WAITS = 0x80 | 0x200
 _GENERATORS = {GeneratorType, AsyncGeneratorType}
-#: How many tasks are taken at a time.
-TASKS = 64
 #: How long tasks are done before the answers are handed in, in seconds.
 TURN = 0.001
 #: How many exceptions of a node's are kept until it is known which one ends the run.
 _RAISED = 256
+#: What need not be looked into, and what stands for the rest.
+_SCALARS, _ESCAPE = marshal.SCALARS, marshal.ESCAPE
 _RM_E_TIMEOUT, _RM_E_LIMIT = -6, -13
 #: `[items, answers, node]` without anything.
 _NOTHING = b""
@@ -96,10 +96,6 @@ def waits(planned: HostNode) -> bool:
     return node.runs_in is not None or any(
         getattr(getattr(method, "__code__", None), "co_flags", 0) & _WAITS for method in methods
     )
-
-
-#: Makes a part without a call in Python.
-_part = partial(tuple.__new__, marshal.Part)
 
 
 class _Lane:
@@ -229,7 +225,8 @@ class Host:
         self.ready: deque[Call] = deque()
         #: Answers that were not handed in: `node, id, values` one after the other, and their parts.
         self.answers: list[Any] = []
-        self.parts: list[marshal.Part] = []
+        #: While the straight way is taken, also arrays that stand for their parts.
+        self.parts: list[Any] = []
         #: The first item with which a node has failed so that the run ends: later ones are idle.
         self.failed_at = sys.maxsize
         #: Items below this one were discarded, and so were tasks once the run was cancelled.
@@ -252,6 +249,7 @@ class Host:
     def begin(self, owner: Owner) -> None:
         """Works for a run of this owner's."""
         self._owner = ref(owner)
+        self.parts = list(map(marshal.as_part, self.parts))
         self.context = copy_context()
 
     def resume(self) -> None:
@@ -406,11 +404,19 @@ class Host:
             if kind != PROCESS or lane.failed or lane.timed or item > self.failed_at:
                 self._came_one((place, number, item, kind, value), read)
                 break
-            if read is not None and type(value) is not int and type(value) is not float:
-                value = marshal.restore(value, read)
+            if read is not None and type(value) not in _SCALARS:
+                at = value.get(_ESCAPE) if type(value) is dict else None
+                value = read(at) if type(at) is int else marshal.restore(value, read)
             lane.kind, lane.item = kind, item
             try:
                 result = lane.process(value)
+                if type(result) in _SCALARS:
+                    values = [] if result is None else [marshal.plain(result, parts, "output")]
+                    answers += (place, number, values)
+                    lane.kind = None
+                    if until is not None and perf_counter() >= until:
+                        break
+                    continue
             except Exception as error:  # noqa: BLE001  users' code may raise anything
                 self._answer(lane, (place, number, item, kind, value), None, error)
                 continue
@@ -423,8 +429,8 @@ class Host:
                     # The node may write to it before the library has it.
                     result = result.copy()
                 if code is not None and result.flags.c_contiguous:
-                    answers += (place, number, [{marshal.ESCAPE: len(parts)}])
-                    parts.append(_part(("tensor", result, code, result.shape, b"", None)))
+                    answers += (place, number, [{_ESCAPE: len(parts)}])
+                    parts.append(result)
                     lane.kind = None
                     if until is not None and perf_counter() >= until:
                         break
@@ -665,40 +671,83 @@ class Host:
             owner.go_on()
 
     async def _wait(self, lane: _Lane, call: Call, result: Any) -> None:
-        place, number, item, kind, _ = call
-        parts: list[marshal.Part] = []
-        answer: Any = None
+        """Waits for what a method has promised, and goes on with what the node has to process next:
+        where nothing has to be waited for, a task of the event loop's does it all."""
         from asyncio import CancelledError, current_task
 
-        # Its time begins when the event loop is there.
-        lane.since = perf_counter()
+        task = current_task()
+        promised: Optional[tuple[Call, Any]] = call, result
         try:
-            values = await self._awaited(lane, kind, result, parts)
-            if lane.timed:
-                self._check_time(lane)
-            answer = values if kind in (PROCESS, _FLUSH) else []
-            self._succeeded(lane, kind)
+            while promised is not None:
+                (place, number, item, kind, value), result = promised
+                parts: list[marshal.Part] = []
+                answer: Any = None
+                # Its time begins when the event loop is there.
+                lane.since = perf_counter()
+                try:
+                    values = await self._awaited(lane, kind, result, parts, value)
+                    if lane.timed:
+                        self._check_time(lane)
+                    answer = values if kind in (PROCESS, _FLUSH) else []
+                    self._succeeded(lane, kind)
+                except GivenUp:
+                    pass
+                except Exception as error:  # noqa: BLE001  users' code may raise anything
+                    answer = self._failure(lane, item, kind, error)
+                if answer is not None:
+                    self._put(place, number, answer, parts)
+                # It may take long before the node is done with the next one.
+                self._tell_owner()
+                # Unless it was left behind.
+                promised = self._next_promise(lane) if lane.task is task else None
         except CancelledError as error:
             if not lane.given_up:
                 # The event loop is going away.
                 lane.task = None
                 self._end_by(error)
                 raise
-        except GivenUp:
-            pass
-        except Exception as error:  # noqa: BLE001  users' code may raise anything
-            answer = self._failure(lane, item, kind, error)
         except BaseException as error:
             lane.task = None
             self._end_by(error)
             raise
         finally:
-            # Unless it was left behind.
-            if lane.task is None or lane.task is current_task():
+            if lane.task is None or lane.task is task:
                 self._leave(lane)
-        if answer is not None:
-            self._hand_in(place, number, answer, parts)
         self._tell_owner()
+
+    def _next_promise(self, lane: _Lane) -> Optional[tuple[Call, Any]]:
+        """Lets a node process what it has to do next, until it promises something."""
+        queue = lane.queue
+        while queue and queue[0][3] == PROCESS and not lane.given_up:
+            call = queue.popleft()
+            _, _, item, kind, value = call
+            if self._is_idle(item, kind):
+                continue
+            lane.kind, lane.item, lane.since = kind, item, perf_counter()
+            try:
+                if lane.failed:
+                    self._revive(lane)
+                result = lane.process(value)
+            except Exception as error:  # noqa: BLE001  users' code may raise anything
+                self._answer(lane, call, None, error)
+                continue
+            if hasattr(result, "__await__") or isinstance(result, AsyncGeneratorType):
+                return call, result
+            if self.in_loop and type(result) is GeneratorType:
+                return call, _Rest(result, [], [])
+            self._answer(lane, call, result)
+        return None
+
+    def _put(self, place: int, number: int, answer: Any, parts: list[marshal.Part]) -> None:
+        """Puts an answer, whose binary parts are these, to those that go in with the next
+        crossing."""
+        if not parts:
+            self.answers += (place, number, answer)
+        elif answer == [{_ESCAPE: 0}]:
+            self.answers += (place, number, [{_ESCAPE: len(self.parts)}])
+            self.parts += parts
+        else:
+            self._hand_in(place, number, answer, parts)
 
     def _hand_in(self, place: int, number: int, answer: Any, parts: list[marshal.Part]) -> None:
         """Hands in an answer by itself."""
@@ -709,7 +758,7 @@ class Host:
                 owner.hand_in(marshal.dump([[], [place, number, answer], None]), parts)
 
     async def _awaited(
-        self, lane: _Lane, kind: int, result: Any, parts: list[marshal.Part]
+        self, lane: _Lane, kind: int, result: Any, parts: list[marshal.Part], of: Any
     ) -> list[Any]:
         timeout = lane.planned.timeout if kind == PROCESS else None
         if type(result) is _Rest:
@@ -744,8 +793,11 @@ class Host:
         if value is None:
             return []
         if hasattr(value, "__await__") or isinstance(value, AsyncGeneratorType):
-            return await self._awaited(lane, kind, value, parts)
-        return self._collected(lane, value, parts)
+            return await self._awaited(lane, kind, value, parts, of)
+        own = False
+        if type(value) in marshal.codes:
+            own = not value.flags.writeable if value is of else _is_own(value, 1)
+        return self._collected(lane, value, parts, own)
 
     async def _within(self, lane: _Lane, timeout: Optional[float], work: Awaitable[Any]) -> Any:
         """Awaits, until the time for the value is over."""

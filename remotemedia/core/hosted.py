@@ -10,6 +10,7 @@ session's own.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from marshal import loads
 from threading import Lock, RLock, get_ident
 from time import perf_counter, sleep
@@ -24,7 +25,7 @@ from remotemedia.core.engine import (
     until_complete,
     waited,
 )
-from remotemedia.core.host import METHODS, TASKS, TURN, Host, HostNode, waits
+from remotemedia.core.host import METHODS, TURN, Host, HostNode, waits
 from remotemedia.core.native_stream import (
     AGAIN,
     END,
@@ -48,6 +49,7 @@ from remotemedia.errors import (
     RunCancelledError,
 )
 from remotemedia.log import logger
+from remotemedia.native import TASKS
 from remotemedia.result import Result
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Hosted", "HostedBatch", "HostedStream"]
 
+#: The result of a batch, together with the end of it.
+_WANT_RESULT = 32
 #: How long the tasks of an event loop may wait for nodes that compute, in seconds.
 _TURN_IN_LOOP = 0.005
 #: How long the library may work at a time while an event loop waits for it, in microseconds.
@@ -214,9 +218,10 @@ class HostedStream(NativeStream):
         over: bool = self._over
         if over:
             return END
-        # Somebody has more to do than to wait here; as has a loop, which may be new.
+        # Somebody has more to do than to wait.
         busy = bool(host.ready)
-        if self._loop is not None:
+        if self._own_loop:
+            # A node waits for its event loop to run.
             seconds = 0.0
         want = 0 if busy else want | WANT_TASK | WANTS["output"]
         status = self._fetch(FETCH, want, 0 if busy else round(seconds * 1e6))
@@ -712,6 +717,8 @@ class HostedBatch(HostedStream):
         turn: Turn,
     ) -> None:
         self._batch = batch
+        #: Goes on on the straight way until then, as long as nothing waits.
+        self.straight: Optional[Callable[[float], Optional[Result]]] = None
         super().__init__(batch.prepared, host, 1, timeout, loop, turn)
 
     def _open(self, prepared: native.Prepared, timeout: Optional[float]) -> tuple[Any, Any]:
@@ -734,10 +741,43 @@ class HostedBatch(HostedStream):
     async def finish_async(self) -> Result:
         """The same in an event loop. Cancelling the awaiting task cancels the run."""
         try:
-            await self.ready("end", None)
-            return self._result()
+            result = await self._finish_straight()
+            if result is None:
+                await self.ready("end", None)
+                result = self._result()
+            return result
         finally:
             await self.aclose()
+
+    async def _finish_straight(self) -> Optional[Result]:
+        """Works on it on the straight way, with a look at the event loop now and then; None if
+        something waits."""
+        from asyncio import sleep
+
+        host, straight = self._host, self.straight
+        if straight is None:
+            return None
+        self._busy += 1
+        try:
+            while True:
+                await sleep(0)
+                until = perf_counter() + _TURN_IN_LOOP
+                host.work_off(_TURN_IN_LOOP)
+                if host.unfinished:
+                    return None
+                if host.ready:
+                    continue
+                result = host.context.run(straight, until)
+                if host.unfinished:
+                    return None
+                if result is not None:
+                    # The run, whose the descriptor is, may be gone with that.
+                    self._leave_loop()
+                    self._over = True
+                    self._place = self._slot = None
+                    return result
+        finally:
+            self._busy -= 1
 
     def _known(self, tag: int) -> Any:
         return self._batch.known(tag)
@@ -795,6 +835,7 @@ class Hosted:
         enter: Callable[[bool], Turn],
     ) -> None:
         self._prepared = prepared
+        self._library = prepared.library
         self._nodes = nodes
         self._enter = enter
         #: What did the tasks of runs that are through, to do those of others.
@@ -849,19 +890,23 @@ class Hosted:
         turn = self._enter(until is not None)
         run: Optional[native.Run] = None
         host = self._spare.pop() if self._spare else Host(self._nodes)
+        host.deadline = None if timeout is None else perf_counter() + timeout
+        host.in_loop = until is not None
         with turn.hold():
             try:
                 turn.go_into()
-                run = self._prepared.begin(items, timeout)
-                host.deadline = None if timeout is None else perf_counter() + timeout
-                host.in_loop = until is not None
-                if turn.has_come() and self._work_straight(run, host, until):
-                    try:
-                        run.wait()
-                    except RemoteMediaError as error:
-                        raise host.explained(error) from error.__cause__
+                comes = turn.has_come()
+                slice_us = SLICE_US if until is None else _INLINE_US
+                begun = self._prepared.start(items, timeout, slice_us if comes else 0)
+                if isinstance(begun, Result):
                     self._spare.append(host)
-                    return run.result()
+                    return begun
+                run = begun
+                if comes:
+                    result = self._work_straight(run, host, slice_us, until)
+                    if result is not None:
+                        self._spare.append(host)
+                        return result
                 # From here on it is over only when what takes it over is.
                 return run, host, turn
             except BaseException as error:
@@ -881,60 +926,80 @@ class Hosted:
         batch = HostedBatch(run, host, timeout, loop, turn)
         turn.begin(batch)
         batch.run_within(turn.go_into)
+        if loop and self._straight and not host.waiting and turn.has_come():
+            batch.straight = partial(self._work_straight, run, host, _INLINE_US)
         host.resume()
         return batch
 
     def _place(self) -> Any:
-        call = self._prepared.library.lending_place()
+        call = self._library.lending_place()
         struct = call.struct
-        struct.most_tasks, struct.want = TASKS, WANT_END | WANT_TASK
+        struct.most_tasks, struct.want = TASKS, _WANT_RESULT | WANT_TASK
         return call
 
-    def _work_straight(self, run: native.Run, host: Host, until: Optional[float]) -> bool:
-        """Works on a batch on this thread, at least cost; False if a node waits for something, or
-        at the time ``until``."""
-        library = self._prepared.library
-        slice_us = SLICE_US if until is None else _INLINE_US
-        if host.deadline is not None:
-            until = host.deadline if until is None else min(until, host.deadline)
-        call = self._calls.pop() if self._calls else self._place()
-        text, parts, thread = b"", host.parts, get_ident()
+    def _work_straight(
+        self, run: native.Run, host: Host, slice_us: int, until: Optional[float]
+    ) -> Optional[Result]:
+        """Works on a batch on this thread, at least cost, to its end; None if a node waits for
+        something, or at the time ``until``."""
+        library = self._library
+        # Nodes do nothing more after the run's time; the library says so when it is asked.
+        times = [time for time in (until, host.deadline) if time is not None]
+        limit = min(times) if times else None
+        # The first tasks came when it began.
+        came = run.call
+        place = came.struct.run
+        call: Any = None
+        thread = get_ident()
         while True:
-            struct = call.struct
-            struct.session = run.place
-            struct.slice_us = slice_us
+            struct = came.struct
+            if struct.len:
+                given = struct.given
+                _, tasks = loads(came.text if given < HELD else came.long_text())  # noqa: S302
+                struct.len = 0
+                read: Optional[Callable[[int], Any]] = None
+                if given & ESCAPED:
+                    read = run.read if given < HELD else reader(library, came, run.known)
+                if given >= HELD:
+                    # It keeps what the values of the tasks may be views of.
+                    call = None
+                if host.deadline is not None and perf_counter() >= host.deadline:
+                    host.came(tasks, read)
+                    return None
+                host.threads.add(thread)
+                try:
+                    host.work_straight(tasks, read, limit)
+                finally:
+                    host.threads.discard(thread)
+                if host.waiting or host.ready:
+                    return None
+            if struct.released_count:
+                # Not before the tasks, which may have what nobody else has any more.
+                run.forget_released(came)
+            if until is not None and perf_counter() >= until:
+                return None
+            if call is None:
+                call = self._calls.pop() if self._calls else self._place()
+                struct = call.struct
+                struct.session = place
+                if call.slice_us != slice_us:
+                    struct.slice_us = call.slice_us = slice_us
+            came, struct, parts = call, call.struct, host.parts
             if parts:
                 run.lend(call, parts)
             elif call.count:
                 struct.part_count = call.count = 0
+            text = host.outgoing()
             status = library.exchange(struct, text, len(text))
             if library.pending[0]:
                 library.drain_log()
             if status < 0:
-                raise library.failure(struct.error, RemoteMediaError)
+                error = library.failure(struct.error, RemoteMediaError)
+                raise host.explained(error) from error.__cause__
             if text:
                 host.sent()
-            released = call if struct.released_count else None
-            if struct.len:
-                given = struct.given
-                _, tasks = loads(call.text if given < HELD else call.long_text())  # noqa: S302
-                read = reader(library, call, run.known) if given & ESCAPED else None
-                if given >= HELD:
-                    # It keeps what the values of the tasks may be views of.
-                    call = self._place()
-                host.threads.add(thread)
-                try:
-                    host.work_straight(tasks, read, until)
-                finally:
-                    host.threads.discard(thread)
-                if host.waiting or host.ready:
-                    return False
-                if released is not None:
-                    # Not before the tasks, which may have what nobody else has any more.
-                    run.forget_released(released)
-            elif status == 0:
-                self._calls.append(call)
-                return True
-            if until is not None and perf_counter() >= until:
-                return False
-            text, parts = host.outgoing(), host.parts
+            if status == END:
+                result = run.result(call)
+                if struct.given < HELD:
+                    self._calls.append(call)
+                return result

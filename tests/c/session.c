@@ -697,6 +697,59 @@ static void a_run_with_its_whole_input_is_not_fed(void) {
     }
 }
 
+#define RESULT(call, outputs)                                                                      \
+    CHECK(!(call).given && (call).len > sizeof("(" N2 outputs) &&                                  \
+          memcmp((call).text, BYTES("(" N2 outputs "s")) == 0)
+
+static void a_batch_gives_tasks_as_it_begins_and_its_result_as_it_ends(void) {
+    const char *types = "[{\"name\": \"Mine\", \"tasks\": []}]";
+    for (int fits = 0; fits < 2; fits++) {
+        rm_pipeline *pipeline = pipeline_of("{\"id\": \"h\", \"node_type\": \"Mine\"}", "", types);
+        rm_call batch = place_for(NULL);
+        batch.pipeline = pipeline;
+        batch.kind = RM_JSON;
+        batch.error = NULL;
+        batch.held = NULL;
+        batch.buffer_len = fits ? sizeof room : 10;
+        CHECK(rm_call_run(&batch, TEXT("[7, 7]")) == RM_AGAIN && batch.run);
+        rm_call call = place_for(batch.run);
+        call.most = 0;
+        call.want = RM_WANT_TASK | RM_WANT_RESULT;
+#define TASKS                                                                                      \
+    "[" N10 "i" N0 "i" N0 "i" N0 "i" N1 "i" N7 "i" N0 "i\000\002\000\000i" N1 "i" N1 "i" N7
+        if (fits) {
+            GIVES(batch, NONE, TASKS);
+        } else {
+            GIVES_NOTHING(batch);
+            OK(exchange(&call, SILENCE)); /* they come with the first exchange */
+            GIVES(call, NONE, TASKS);
+        }
+        call.slice_us = 0;
+        AGAIN(exchange(&call, SAY(NONE, "[" N3 "i" N0 "i" N0 "[" N1 "i" N9)));
+        GIVES_NOTHING(call); /* the other one is out */
+        call.slice_us = -1;
+        CHECK(exchange(&call, SAY(NONE, "[" N3 "i" N0 "i\000\002\000\000[" N1 "i" N4)) == RM_END);
+        RESULT(call, "[" N2 "i" N9 "i" N4);
+        FAILS(RM_E_CLOSED, exchange(&call, SILENCE)); /* once */
+        rm_call_clear(&batch);
+        rm_pipeline_free(pipeline);
+    }
+
+    /* There may be nothing that the host has to do. */
+    rm_pipeline *pipeline = one_node(NULL, "PassThrough", "{}");
+    rm_data *input = json("[1]");
+    rm_run *run = NULL;
+    OK(rm_run_start(pipeline, input, -1, &run, &error));
+    rm_call call = place_for(run);
+    call.most = 0;
+    call.want = RM_WANT_RESULT;
+    CHECK(exchange(&call, SILENCE) == RM_END);
+    RESULT(call, "[" N1 "i" N1);
+    rm_run_free(run);
+    rm_data_free(input);
+    rm_pipeline_free(pipeline);
+}
+
 static void a_run_is_booked_until_it_is_over(void) {
     rm_runtime *runtime = NULL;
     OK(rm_runtime_new(NULL, 0, &runtime, &error));
@@ -1446,6 +1499,7 @@ int main(void) {
     RUN(a_heavy_graph_is_fed);
     RUN(a_descriptor_tells_of_what_is_there);
     RUN(a_run_with_its_whole_input_is_not_fed);
+    RUN(a_batch_gives_tasks_as_it_begins_and_its_result_as_it_ends);
     RUN(a_run_is_booked_until_it_is_over);
     RUN(an_exchange_takes_items_and_gives_outputs);
     RUN(floats_are_items_like_others);

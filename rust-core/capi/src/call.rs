@@ -10,7 +10,8 @@ use crate::handle::{borrow, borrow_inherited, release, share};
 use crate::marshal;
 use crate::pipeline::rm_pipeline;
 use crate::run::rm_run;
-use remotemedia_runtime::{Buffer, Code, Error, Progress, Result, Run, Storage, Value, json};
+use crate::session::written;
+use remotemedia_runtime::{Buffer, Code, Error, Progress, Result, Run, Storage, Value, Want, json};
 use std::ffi::c_char;
 use std::ptr::{null, null_mut, replace};
 use std::sync::Arc;
@@ -93,7 +94,7 @@ pub struct rm_call {
     pub want: u32,
     /// In: how many outputs to take.
     pub most: u32,
-    /// In: how many tasks to take.
+    /// In: how many tasks to take; by rm_call_run as well.
     pub most_tasks: u32,
     /// Out: how many of the items went in.
     pub accepted: u32,
@@ -115,6 +116,11 @@ pub struct rm_call {
 /// until the run is freed and no thread waits for it any more, and for as long as there are results
 /// that may refer to it; where there is no run, until this returns.
 ///
+/// If there are nodes of rm_pipeline_new_hosted and `most_tasks` is not 0, it returns as soon as there
+/// are tasks for the host: RM_AGAIN, and a text as from rm_call_exchange, which is also what goes on,
+/// with the run as `session`. If the text does not fit in `buffer`, or has parts, the tasks come with
+/// the first exchange.
+///
 /// RM_OK: complete; what `call` points to lives as long as its run, or where there is none until its
 /// next use. RM_AGAIN: there is more to do; go on with rm_call_wait, or with rm_run_wait. Failures as
 /// for rm_pipeline_run, with the error in `call`; RM_E_ARGUMENT, RM_E_JSON, RM_E_UTF8 and RM_E_LIMIT
@@ -135,18 +141,35 @@ pub extern "C" fn rm_call_run(call: *mut rm_call, text: *const c_char, len: usiz
             let parts = parts(call.parts, part_count, |view| lent(view))?;
             (pipeline, input(kind, text, parts, pipeline.value_depth())?)
         };
-        if slice_us < 0 {
+        if slice_us < 0 && call.most_tasks == 0 {
             pipeline.check_complete()?;
         }
         let run = Run::new(pipeline.plan.clone(), &input, timeout(call.timeout_ms))?;
         drop(input);
         let ticket = pipeline.runtime.enter(run.control())?;
+        let mut tasks = Vec::new();
         let progress = match slice_us {
             0 => Progress::Pending,
-            _ => run.drive(end_of_slice(slice_us))?,
+            _ => {
+                let until = end_of_slice(slice_us);
+                if call.most_tasks > 0 && pipeline.plan.is_hosted() {
+                    run.wait(Want::WORK, until);
+                    tasks = run.take_work(call.most_tasks as usize);
+                }
+                match tasks.is_empty() {
+                    true => run.drive(until)?,
+                    false => Progress::Pending,
+                }
+            }
         };
         let Progress::Done(outputs) = progress else {
-            call.run = Arc::into_raw(rm_run::new(run, ticket, pipeline)).cast_mut();
+            let run = rm_run::new(run, ticket, pipeline);
+            if let Some(output) = written(Vec::new(), tasks, call.inlines())?
+                && !output.fits(call)
+            {
+                run.leave_for_exchange(output);
+            }
+            call.run = Arc::into_raw(run).cast_mut();
             return Ok(RM_AGAIN);
         };
         drop(ticket);
@@ -304,6 +327,25 @@ impl Output {
         let given = Given { views: call.parts, count: call.part_count as usize };
         let counts = if call.detaches() { Some(run.counts()?) } else { None };
         Output::new(outputs, call.kind, counts.as_deref(), &given)
+    }
+
+    /// The outputs of a run, and its counts; with the tags of what was lent in place of the outputs,
+    /// if all of them are that.
+    pub(crate) fn of_tags(run: &Run, outputs: Value) -> Result<Self> {
+        let counts = run.counts()?;
+        let tag = |output: &Value| match output {
+            Value::Tensor(tensor) if tensor.label() != 0 => Some(Value::Int(tensor.label().into())),
+            _ => None,
+        };
+        let tags: Option<Vec<Value>> = match &outputs {
+            Value::List(outputs) if !outputs.is_empty() => outputs.iter().map(tag).collect(),
+            _ => None,
+        };
+        let given = Given { views: null(), count: 0 };
+        let unchanged = tags.is_some();
+        let text = tags.map_or(outputs, Value::list);
+        let output = Output::new(text, RM_MARSHAL, Some(&counts), &given)?;
+        Ok(Output { flags: if unchanged { RM_UNCHANGED } else { output.flags }, ..output })
     }
 
     /// Puts it in the caller's room, if it fits and has no parts.

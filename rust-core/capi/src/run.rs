@@ -38,6 +38,8 @@ pub struct rm_run {
     ticket: Mutex<Option<Ticket>>,
     /// What rm_call_run has handed out.
     output: OnceLock<Output>,
+    /// Tasks that there was no room for when it began.
+    left: Mutex<Option<Output>>,
     /// For hosts with an event loop.
     pipe: OnceLock<Option<Pipe>>,
     /// The tags of what was lent in exchanges and is not used any more.
@@ -68,6 +70,7 @@ impl rm_run {
             depth: pipeline.value_depth(),
             ticket: Mutex::new(ticket),
             output: OnceLock::new(),
+            left: Mutex::new(None),
             pipe: OnceLock::new(),
             released: Released::default(),
         })
@@ -106,6 +109,15 @@ impl rm_run {
     /// Keeps what a call hands out for as long as the run lives.
     pub(crate) fn keep(&self, output: Output) -> &Output {
         self.output.get_or_init(|| output)
+    }
+
+    /// Keeps tasks for the first exchange.
+    pub(crate) fn leave_for_exchange(&self, tasks: Output) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(tasks);
+    }
+
+    pub(crate) fn left_for_exchange(&self) -> Option<Output> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn waiting(&self) -> Result<MutexGuard<'_, Option<Ticket>>> {

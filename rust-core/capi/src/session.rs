@@ -10,7 +10,7 @@ use crate::marshal::{self, Reader, Writer};
 use crate::pipeline::rm_pipeline;
 use crate::run::rm_run;
 use remotemedia_runtime::{
-    Code, Error, Limits, Options, Pushed, Result, Run, Task, TaskCall, Value, Want,
+    Code, Error, Limits, Options, Progress, Pushed, Result, Run, Task, TaskCall, Value, Want,
 };
 use std::ffi::c_char;
 use std::ptr::null_mut;
@@ -27,6 +27,8 @@ pub const RM_WANT_TASK: u32 = 4;
 pub const RM_WANT_END: u32 = 8;
 /// All nodes initialized.
 pub const RM_WANT_BEGUN: u32 = 16;
+/// The end of a run of rm_call_run or rm_run_start, and with it the result.
+pub const RM_WANT_RESULT: u32 = 32;
 
 /// Kind of a task: to acquire what the node needs; its parameters come with it.
 pub const RM_TASK_INITIALIZE: u32 = 0;
@@ -287,6 +289,10 @@ pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
 /// for what was flushed; `tasks` up to `most_tasks`, `[node, id, item, kind, value, ...]` with
 /// RM_TASK_*. It lies in `buffer`, or belongs to `held`.
 ///
+/// With RM_WANT_RESULT a run that is complete, and has no tasks left, gives its result instead, once:
+/// RM_END, and as text the pair that rm_call_run gives with RM_DETACH. RM_UNCHANGED then says that all
+/// outputs are tensors that went in with tags, and came out whole; in the text are their tags.
+///
 /// RM_OK: there is what was wanted, and all items are in. RM_AGAIN: not in this time, or there was no
 /// room for all of them; there may be something else. RM_END:
 /// the run is complete, and its outputs are gone. Fails, after the outputs that came before it, with
@@ -321,16 +327,39 @@ pub extern "C" fn rm_call_exchange(
                 _ => take_in(run, text, &parts)?,
             };
         }
+        if call.most_tasks > 0
+            && let Some(output) = run.left_for_exchange()
+        {
+            output.put(call);
+            tell_released(run, call);
+            return Ok(RM_OK);
+        }
+        let until = end_of_slice(call.slice_us);
         let (mut outputs, mut tasks) = (Vec::new(), Vec::new());
         let mut found = fetch(run, call, &mut outputs, &mut tasks);
         if matches!(found, Ok(RM_OK)) && call.want != 0 && !is_there(call, &outputs, &tasks) {
-            let until = end_of_slice(call.slice_us);
             found = match run.run().wait(want(call.want), until) {
                 true => fetch(run, call, &mut outputs, &mut tasks),
                 false => Ok(RM_AGAIN),
             };
         }
-        hand_out(call, outputs, tasks)?;
+        if call.want & RM_WANT_RESULT != 0
+            && matches!(found, Ok(RM_OK | RM_AGAIN))
+            && outputs.is_empty()
+            && tasks.is_empty()
+        {
+            // It is over, or the host has nothing to do with it.
+            found = match run.drive(until) {
+                Ok(Progress::Done(outputs)) => {
+                    Output::of_tags(run.run(), outputs)?.put(call);
+                    Ok(RM_END)
+                }
+                Ok(Progress::Pending) => Ok(RM_AGAIN),
+                Err(error) => Err(error),
+            };
+        } else if let Some(output) = written(outputs, tasks, call.inlines())? {
+            output.put(call);
+        }
         tell_released(run, call);
         match found {
             Ok(RM_OK) if refused => Ok(RM_AGAIN),
@@ -352,7 +381,6 @@ fn tell_released(run: &rm_run, call: &mut rm_call) {
     }
     call.released_count = count as u32;
 }
-
 
 fn end_of(timeout_ms: i64) -> Option<Instant> {
     timeout(timeout_ms).and_then(|time| Instant::now().checked_add(time))
@@ -420,14 +448,18 @@ fn take_in(run: &rm_run, text: &[u8], parts: &[Value]) -> Result<(u32, bool)> {
         Value::Text(node) => Some(&**node),
         _ => return Err(wrong()),
     };
-    for answer in answers.chunks(3) {
+    let answers = answers.chunks(3).map(|answer| {
         let [Value::Int(node), Value::Int(id), result] = answer else { return Err(wrong()) };
         let result = match result {
             Value::List(values) => Ok(values.to_vec()),
             Value::Map(failure) => Err(failed(failure)),
             _ => return Err(wrong()),
         };
-        run.run().finish(usize::try_from(*node).map_err(|_| wrong())?, *id as u64, result)?;
+        Ok((usize::try_from(*node).map_err(|_| wrong())?, *id as u64, result))
+    });
+    let answers = answers.collect::<Result<Vec<_>>>()?;
+    if !answers.is_empty() {
+        run.run().finish_many(answers)?;
     }
     put_in(run, items, node)
 }
@@ -484,19 +516,19 @@ fn fetch(
     }
 }
 
-/// Puts outputs and tasks where the caller finds them.
-fn hand_out(
-    call: &mut rm_call,
+/// Outputs and tasks as a text, if there are any.
+pub(crate) fn written(
     outputs: Vec<remotemedia_runtime::Output>,
     tasks: Vec<Task>,
-) -> Result<()> {
+    inlines: bool,
+) -> Result<Option<Output>> {
     if outputs.is_empty() && tasks.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let mut parts = Vec::new();
     let room = outputs.first().map_or(0, |output| output.value.weight().min(marshal::SMALL));
     let room = 256 + outputs.len() * room;
-    let mut writer = Writer::new(call.inlines(), room, &mut parts);
+    let mut writer = Writer::new(inlines, room, &mut parts);
     writer.open(2)?;
     writer.open(3 * outputs.len())?;
     for output in outputs {
@@ -529,6 +561,5 @@ fn hand_out(
     let (text, escaped) = writer.done();
     let flags = if escaped { RM_ESCAPED } else { 0 };
     let len = text.len();
-    Output::written(text, len, flags, parts).put(call);
-    Ok(())
+    Ok(Some(Output::written(text, len, flags, parts)))
 }

@@ -621,17 +621,31 @@ impl Run {
     /// # Errors
     /// `RM_E_ARGUMENT` for a node that the host does not implement.
     pub fn finish(&self, node: usize, id: u64, result: Result<Vec<Value>>) -> Result<()> {
+        self.finish_many([(node, id, result)])
+    }
+
+    /// Answers tasks, each with its node, its number and what came of it.
+    ///
+    /// # Errors
+    /// As [`Run::finish`]; the answers before that one are taken.
+    pub fn finish_many(
+        &self,
+        answers: impl IntoIterator<Item = (usize, u64, Result<Vec<Value>>)>,
+    ) -> Result<()> {
         let Some(shared) = self.shared() else { return Err(unknown_node()) };
-        let known = shared.plan.nodes.get(node).is_some_and(|_| {
-            let (stage, _) = shared.layout().places[node];
-            shared.role(stage) == Role::Host
+        let mut state = shared.lock();
+        let at = Instant::now();
+        let known = answers.into_iter().try_for_each(|(node, id, result)| {
+            let place = shared.layout().places.get(node);
+            if !place.is_some_and(|&(stage, _)| shared.role(stage) == Role::Host) {
+                return Err(unknown_node());
+            }
+            shared.answer(&mut state, node, Finished { id, at, result, instance: None });
+            Ok(())
         });
-        if !known {
-            return Err(unknown_node());
-        }
-        shared.answer(node, Finished { id, at: Instant::now(), result, instance: None });
+        shared.settle(state);
         shared.work(None, Want(0));
-        Ok(())
+        known
     }
 
     /// Discards what is in flight and keeps the run: items that were pushed and are not yet through,
@@ -874,6 +888,7 @@ impl Shared {
         let mut counts = Vec::with_capacity(self.plan.counts());
         counts.extend([items, done.min(items), clock.unwrap_or(0)]);
         for node in &self.nodes {
+            let [half, most] = node.histogram.quantiles([0.5, 0.99]);
             counts.extend([
                 count(&node.items_in),
                 count(&node.items_out),
@@ -881,8 +896,8 @@ impl Shared {
                 count(&node.retries),
                 count(&node.dropped),
                 count(&node.nanos),
-                node.histogram.quantile(0.5).to_bits(),
-                node.histogram.quantile(0.99).to_bits(),
+                half.to_bits(),
+                most.to_bits(),
             ]);
         }
         for queue in &self.links {
@@ -1329,9 +1344,8 @@ impl Shared {
     }
 
     /// Takes the answer to a task.
-    fn answer(self: &Arc<Self>, node: usize, finished: Finished) {
+    fn answer(&self, state: &mut State, node: usize, finished: Finished) {
         let (stage, _) = self.layout().places[node];
-        let mut state = self.lock();
         let lifecycle = match state.phase {
             Phase::Initialize => INITIALIZE,
             _ => CLEANUP,
@@ -1366,9 +1380,8 @@ impl Shared {
                 }
             }
             cell.finished.push(finished);
-            self.schedule(&mut state, stage);
+            self.schedule(state, stage);
         }
-        self.settle(state);
     }
 
     /// Does what a waiting thread can do, until there is what is wanted, or nothing to do, or
