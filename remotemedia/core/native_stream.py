@@ -336,6 +336,10 @@ class NativeStream:
                 return name
         return None
 
+    def _explained(self, error: RemoteMediaError) -> RemoteMediaError:
+        """What ended the run, with what there is to say of it on this side."""
+        return error
+
     def _known(self, tag: int) -> Any:
         raise NotImplementedError("nothing is lent")
 
@@ -403,7 +407,7 @@ class NativeStream:
             self._forget(place)
             self._left = None
             return -1
-        self._fetch_is_done(place, status, error)
+        self._fetch_is_done(place, status, error and self._explained(error))
         return accepted
 
     def _place_to_push(self, lends: bool) -> Any:
