@@ -7,11 +7,12 @@
 [6, 7, 8]
 """
 
+from typing import TYPE_CHECKING, Any
+
 from remotemedia import native
 from remotemedia.audio import Audio
 from remotemedia.core.node import Node, node
 from remotemedia.core.pipeline import Pipeline
-from remotemedia.core.session import AsyncSession, Output, Session
 from remotemedia.errors import (
     LibraryNotFoundError,
     ManifestError,
@@ -24,6 +25,11 @@ from remotemedia.errors import (
 )
 from remotemedia.frame import Frame
 from remotemedia.result import Result
+
+if TYPE_CHECKING:
+    from remotemedia.core.session import AsyncSession, Output, Session
+
+    __version__: str
 
 __all__ = [
     "AsyncSession",
@@ -47,10 +53,22 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
+#: What few programs ask for by name, and so is imported when they do.
+_SESSIONS = ("AsyncSession", "Output", "Session")
+
+
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         # Read when somebody asks: looking up metadata takes longer than the rest of the import.
         from importlib.metadata import version
 
         return version("remotemedia")
+    if name in _SESSIONS:
+        from remotemedia.core import session
+
+        return getattr(session, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SESSIONS})

@@ -60,16 +60,17 @@ def guess(items: list[Any]) -> Optional[bytes]:
     The native library tells whether they did: marshal writes for every type what it is, and bytes
     for all that have a buffer. Then, and where this is None, :func:`encode` is right.
     """
-    for place in (0, -1):
-        value = items[place]
-        depth = 1
-        while (kind := type(value)) not in SCALARS:
-            depth += 1
-            if kind not in _CONTAINERS:
-                return None
-            if not value or depth > 5:
-                break
-            value = next(iter(value.values())) if kind is dict else value[place]
+    if not (type(items[0]) in SCALARS and type(items[-1]) in SCALARS):
+        for place in (0, -1):
+            value = items[place]
+            depth = 1
+            while (kind := type(value)) not in SCALARS:
+                depth += 1
+                if kind not in _CONTAINERS:
+                    return None
+                if not value or depth > 5:
+                    break
+                value = next(iter(value.values())) if kind is dict else value[place]
     try:
         return marshal.dumps(items, 2)
     except ValueError:

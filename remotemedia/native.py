@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from marshal import loads
 from operator import is_
-from typing import Any, Callable, NamedTuple, Optional, Union, cast
+from typing import Any, Callable, Optional, Union, cast
 from weakref import WeakSet
 
 from remotemedia import marshal
@@ -95,14 +96,17 @@ _VIEWS = 1_024
 new_result = Result.__new__
 
 
-class _Template(NamedTuple):
+class _Template:
     """What views of arrays of one element type and shape have in common."""
 
-    dtype: Any
-    shape: tuple[int, ...]
-    view: Any
-    #: What the view points to.
-    held: Any
+    __slots__ = ("dtype", "held", "shape", "view")
+
+    def __init__(self, dtype: Any, shape: tuple[int, ...], view: Any, held: Any) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.view = view
+        #: What the view points to.
+        self.held = held
 
 
 class _Library:
@@ -138,7 +142,6 @@ class _Library:
                 f"this package needs {_ABI_MAJOR}.{_ABI_MINOR}",
                 hint="install library and package from the same release",
             )
-        self.build_info: dict[str, Any] = json.loads(ffi.string(self.lib.rm_build_info()))
         # Parsed once; a slot is made for every call, since a signal handler or a finaliser may call
         # the library while another call of the same thread is going on.
         self._types = {name: ffi.typeof(f"rm_{name} **") for name in _OBJECTS}
@@ -152,7 +155,7 @@ class _Library:
         #: What views of arrays have in common, by their element type and shape, as most come again.
         self.templates: dict[Any, _Template] = {}
         #: Places for calls that nobody uses now.
-        self.calls: list[_Call] = []
+        self.calls: deque[_Call] = deque(maxlen=_CALLS)
         self.call = self.lib.rm_call_run
         self.exchange = self.lib.rm_call_exchange
         self.from_buffer = ffi.from_buffer
@@ -386,13 +389,13 @@ def version() -> str:
     Raises:
         LibraryNotFoundError: if there is none. So do all functions below.
     """
-    info = _load().build_info
-    return str(info["version"])
+    return str(build_info()["version"])
 
 
 def build_info() -> dict[str, Any]:
     """How the native library was built: ``version``, ``abi``, ``target``, ``profile``."""
-    return dict(_load().build_info)
+    library = _load()
+    return dict(json.loads(library.ffi.string(library.lib.rm_build_info())))
 
 
 def _query(what: str) -> Any:
@@ -540,7 +543,7 @@ class Prepared:
         text: Optional[bytes] = None
         plain = True
         arrays: Any = None
-        parts: list[marshal.Part] = []
+        parts: Sequence[marshal.Part] = ()
         held: Any = None
         if type(items) is list and items:
             if type(items[0]) in marshal.codes:
@@ -589,31 +592,33 @@ class Prepared:
         return self.result(call, held, arrays, parts)
 
     def result(
-        self, call: _Call, held: Any, arrays: Any, parts: list[marshal.Part], lent: Any = None
+        self, call: _Call, held: Any, arrays: Any, parts: Sequence[marshal.Part], lent: Any = None
     ) -> Result:
         """What a call has given. The place is kept for the next ones, unless the outputs are in it:
         ``held``, ``arrays`` and ``parts`` are of its input, ``lent`` are arrays by their tags that
         were lent later."""
-        library = self._library
-        struct = call.struct
-        given = struct.given
+        given = call.struct.given
         # Marshalled by the library.
         outputs, counts = loads(call.text if given < _RM_HELD else call.long_text())  # noqa: S302
         if given:
             if given & _RM_UNCHANGED:
                 if arrays is not None:
-                    outputs = list(map(marshal.read_only_view, arrays))
+                    outputs = []
+                    for array in arrays:
+                        view = array.view()
+                        view.setflags(False)
+                        outputs.append(view)
                 else:
                     outputs = [marshal.same(part) for part in parts]
             if given & _RM_ESCAPED:
                 outputs = marshal.restore(outputs, call.reader(held, arrays, lent))
-        if given < _RM_HELD and len(library.calls) < _CALLS and call.count <= _VIEWS:
-            library.calls.append(call)
+        if given < _RM_HELD and call.count <= _VIEWS:
+            self._library.calls.append(call)
         result = new_result(Result)
         result += outputs
         result._outputs = outputs
         result._engine = "native"
-        result._read = self.report, counts
+        result._read = _report, self, counts
         result._report = None
         return result
 
@@ -652,6 +657,10 @@ class Prepared:
         """
         done = self.start(items, timeout, 0 if self.heavy else inline_us)
         return await done.finish_async() if isinstance(done, Run) else done
+
+
+#: What metrics are read with: bound to no pipeline, as that would cost every run.
+_report = Prepared.report
 
 
 def _milliseconds(timeout: Any) -> int:
@@ -733,12 +742,12 @@ class _Call:
             self.struct.parts = self.array
         if self.count != count:
             self.struct.part_count = self.count = count
-        from_buffer = library.from_buffer
+        from_buffer, codes = library.from_buffer, marshal.codes
         held = []
         at = 0
         try:
             for array in arrays:
-                if type(array) not in marshal.codes:
+                if type(array) not in codes:
                     return None
                 dtype, shape = array.dtype, array.shape
                 template = templates[at]
@@ -840,7 +849,7 @@ class Run:
     __slots__ = ("__weakref__", "_input", "_library", "_prepared", "_tag", "call", "lent")
 
     def __init__(
-        self, prepared: Prepared, call: _Call, held: Any, arrays: Any, parts: list[marshal.Part]
+        self, prepared: Prepared, call: _Call, held: Any, arrays: Any, parts: Sequence[marshal.Part]
     ) -> None:
         self._prepared = prepared
         self._library = call.library

@@ -50,6 +50,26 @@ def test_import_is_light() -> None:
 
 
 @available
+def test_a_run_of_builtin_nodes_needs_no_other_way() -> None:
+    """What belongs to the Python engine, to nodes in Python and to sessions comes with those."""
+    done = python(
+        """
+        import sys
+        from remotemedia import Pipeline
+        from remotemedia.nodes import AddNode
+        assert Pipeline("p", [AddNode(addend=1)]).run_sync([1]) == [2]
+        others = ["engine", "host", "hosted", "join", "manifest", "session", "stream", "worker"]
+        print([name for name in others if f"remotemedia.core.{name}" in sys.modules])
+        import remotemedia
+        assert {"Session", "AsyncSession", "Output"} < set(dir(remotemedia))
+        from remotemedia import AsyncSession, Output, Session
+        assert Output.__module__ == "remotemedia.core.session"
+        """
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+@available
 def test_a_sync_run_needs_neither_numpy_nor_asyncio() -> None:
     done = python(
         f"""

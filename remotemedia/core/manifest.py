@@ -15,12 +15,11 @@ from typing import Any, NamedTuple, Optional, Union
 
 from remotemedia.core import schema
 from remotemedia.core.catalog import catalog, entry
-from remotemedia.core.schema import Problems, escaped, shorten
+from remotemedia.core.schema import MAX_DEPTH, Problems, escaped, shorten
 from remotemedia.errors import ManifestError
 from remotemedia.inputs import kind
 
 __all__ = [
-    "MAX_DEPTH",
     "OnError",
     "Plan",
     "PlanNode",
@@ -32,7 +31,6 @@ __all__ = [
 ]
 
 MAX_BYTES = 1 << 20
-MAX_DEPTH = 64
 MAX_NODES = 1_000
 MAX_CONNECTIONS = 10_000
 

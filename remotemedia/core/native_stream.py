@@ -521,7 +521,10 @@ class NativeStream:
             with self._pulling:
                 while not self._over:
                     self._fetch(FETCH)
-            raise self._error or self._no_more()
+            if self._error is not None:
+                self._told = True
+                raise self._error.with_traceback(None)
+            raise self._no_more()
         if self._input_ended:
             raise self._no_more()
 

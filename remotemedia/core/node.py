@@ -11,11 +11,17 @@ __all__ = ["BuiltinNode", "FunctionNode", "Node", "node"]
 Self = TypeVar("Self", bound="Node")
 
 
-class changes:
+class _Changes:
     """Tells whether any pipeline or built-in node was changed since: then ``mark`` is another
     object. It is set after the change, and read before what may change is looked at."""
 
-    mark = object()
+    __slots__ = ("mark",)
+
+    def __init__(self) -> None:
+        self.mark = object()
+
+
+changes = _Changes()
 
 
 class Node:

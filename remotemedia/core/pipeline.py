@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from weakref import ref
 
 from remotemedia import native
-from remotemedia.core import manifest as reader
-from remotemedia.core.engine import Batch, Feed, Run, described, drive, waited
-from remotemedia.core.host import HostNode, does
 from remotemedia.core.node import (
     BuiltinNode,
     Node,
@@ -26,8 +23,7 @@ from remotemedia.core.node import (
     is_builtin,
     short_name,
 )
-from remotemedia.core.schema import did_you_mean, escaped
-from remotemedia.core.session import Backend, Opening
+from remotemedia.core.schema import MAX_DEPTH, did_you_mean, escaped
 from remotemedia.errors import (
     LibraryNotFoundError,
     ManifestError,
@@ -39,7 +35,11 @@ from remotemedia.result import Result
 if TYPE_CHECKING:
     from types import CoroutineType, FrameType
 
+    from remotemedia.core import manifest as reader
+    from remotemedia.core.engine import Feed, Run
+    from remotemedia.core.host import HostNode
     from remotemedia.core.hosted import Hosted, HostedStream
+    from remotemedia.core.session import Backend, Opening
 
     _Work = CoroutineType[None, None, Result]
 
@@ -253,6 +253,8 @@ class Pipeline:
             options = node.__dict__.get("_options", {})
             nodes.append({"id": node_id, "node_type": node_type, "params": params, **options})
         if problems:
+            from remotemedia.core import manifest as reader
+
             raise reader.from_problems(problems)
         connections = [
             {
@@ -284,6 +286,8 @@ class Pipeline:
             OSError: if a manifest's file cannot be read.
         """
         import remotemedia.nodes  # noqa: F401  they register themselves
+        from remotemedia.core import manifest as reader
+        from remotemedia.core.engine import described
 
         types = reader.builtin_types()
         classes: dict[str, type[Node]] = dict(BuiltinNode.registry)
@@ -378,6 +382,8 @@ class Pipeline:
             items, timeout = normalise_input(input_data), normalise_timeout(timeout)
             ready = self._prepare()
             if not self._native(ready, use_rust):
+                from remotemedia.core.engine import Batch
+
                 run = ready.run(Batch(ready.plan(), items), timeout, loop=True)
                 return await (self._turns.work(run) if ready.users else run.execute())
             prepared, input_data = self._remember(ready), items
@@ -396,6 +402,8 @@ class Pipeline:
         ready = self._prepare()
         if self._native(ready, use_rust):
             return self._remember(ready).run(items, timeout)
+        from remotemedia.core.engine import Batch, drive
+
         run = ready.run(Batch(ready.plan(), items), timeout)
         return drive(self._turns.work(run) if ready.users else run.execute())
 
@@ -431,6 +439,8 @@ class Pipeline:
         Raises:
             ManifestError: as for :meth:`run`.
         """
+        from remotemedia.core.session import Opening
+
         if isinstance(window, bool) or not isinstance(window, int) or window < 1:
             raise ValueError(f"window is a number of items from 1, not {window!r}")
         timeout, stall = normalise_timeout(timeout), normalise_timeout(stall)
@@ -560,6 +570,8 @@ class _Ready:
             document = dict(self._document)
             types: dict[str, set[str]] = {}
             if self.users:
+                from remotemedia.core.host import does
+
                 # What is wrong is found in the whole of it.
                 self.plan()
                 builtin = {short_name(node.node_type) for node in self.nodes if is_builtin(node)}
@@ -581,6 +593,8 @@ class _Ready:
     def hosted(self) -> list[HostNode]:
         """The nodes that are written in Python."""
         if self._hosted is None:
+            from remotemedia.core.host import HostNode
+
             self._hosted = [
                 HostNode(
                     place,
@@ -598,6 +612,8 @@ class _Ready:
     def plan(self) -> reader.Plan:
         """For the Python engine."""
         if self._plan is None:
+            from remotemedia.core import manifest as reader
+
             types = reader.builtin_types()
             if self.users:
                 types.update((short_name(node.node_type), None) for node in self.users)
@@ -608,6 +624,8 @@ class _Ready:
 
     def run(self, feed: Feed, timeout: Optional[float], loop: bool = False) -> Run:
         """A run in the Python engine: with a fresh object for every built-in node."""
+        from remotemedia.core.engine import Run
+
         plan = self.plan()
         nodes = []
         for node, planned in zip(self.nodes, plan.nodes):
@@ -720,6 +738,8 @@ class _Turns:
 
     def work(self, run: Run) -> _Work:
         """A run of the Python engine, when it is its turn; as long as it has time."""
+        from remotemedia.core.engine import Batch
+
         turn = _Turn(self._turns, run.loop)
         work: Any = self._in_turn(run, turn)
         turn.over = lambda: work.cr_frame is None
@@ -734,6 +754,8 @@ class _Turns:
         pause = 0.0
         while not turn.has_come():
             if run.time_left() == 0:
+                from remotemedia.core.engine import waited
+
                 raise waited()
             if run.cancelled:
                 raise run.cancellation()
@@ -817,8 +839,8 @@ def _plain(value: Any, at: str, depth: int) -> Any:
         return number
     if isinstance(value, PathLike):
         return _plain(fspath(value), at, depth)
-    if depth >= reader.MAX_DEPTH:
-        why = f"the parameters are nested deeper than {reader.MAX_DEPTH} levels"
+    if depth >= MAX_DEPTH:
+        why = f"the parameters are nested deeper than {MAX_DEPTH} levels"
         raise refused(why, "RM_E_LIMIT")
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{at}/{index}", depth + 1) for index, item in enumerate(value)]

@@ -12,6 +12,7 @@ from typing import Any, Optional
 from remotemedia.errors import ManifestError
 
 __all__ = [
+    "MAX_DEPTH",
     "Problems",
     "as_json",
     "check",
@@ -22,6 +23,9 @@ __all__ = [
     "expectation",
     "shorten",
 ]
+
+#: How deep a manifest may be nested, its parameters included.
+MAX_DEPTH = 64
 
 _Schema = Mapping[str, Any]
 

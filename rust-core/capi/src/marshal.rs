@@ -150,6 +150,9 @@ impl<'a> Reader<'a> {
     /// Reads the floats that come next, until there are `count` items: lists of nothing else are
     /// common, and long.
     fn floats(&mut self, items: &mut Vec<Value>, count: usize) {
+        if self.rest.first() != Some(&b'g') {
+            return;
+        }
         let (entries, _) = self.rest.as_chunks::<9>();
         let most = entries.len().min(count - items.len());
         let floats = entries[..most].iter().take_while(|entry| entry[0] == b'g').count();
@@ -249,7 +252,8 @@ pub fn write_pair(
     numbers: &[u64],
     parts: &mut Vec<Value>,
 ) -> Result<(Vec<u8>, bool)> {
-    let mut writer = Writer::new(false, 256, parts);
+    let room = usize::max(512, 64 + 8 * numbers.len());
+    let mut writer = Writer::new(false, room, parts);
     writer.out.extend(b"(\x02\0\0\0");
     writer.value(value)?;
     writer.out.push(b's');

@@ -114,14 +114,13 @@ impl Batch {
         distribute(&plan, input, |node, items| slots[node].input = Some(items))?;
         let lists = slots.iter().filter_map(|slot| slot.input.as_ref());
         let items = lists.map(|list| list.len()).max().unwrap_or(0);
-        let now = Instant::now();
         Ok(Batch {
             plan,
             slots,
             items,
             control,
             // A time beyond what the clock can say is no limit.
-            deadline: timeout.and_then(|timeout| now.checked_add(timeout)),
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             timeout,
             clock: 0,
             looked: 0,
@@ -173,10 +172,10 @@ impl Batch {
         counts.extend([self.items as u64, self.item as u64, all]);
         let rate = self.spent.rate();
         for slot in &self.slots {
-            let quantile = |part| (slot.histogram.quantile(part) * rate).to_bits();
             let nanos = (slot.ticks as f64 * rate) as u64;
             counts.extend([slot.items_in, slot.items_out, slot.errors, 0, 0, nanos]);
-            counts.extend([quantile(0.5), quantile(0.99)]);
+            let quantiles = slot.histogram.quantiles([0.5, 0.99]);
+            counts.extend(quantiles.map(|quantile| (quantile * rate).to_bits()));
         }
         counts.resize(self.plan.counts(), 0);
         counts

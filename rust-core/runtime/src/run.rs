@@ -888,6 +888,7 @@ impl Shared {
         let mut counts = Vec::with_capacity(self.plan.counts());
         counts.extend([items, done.min(items), clock.unwrap_or(0)]);
         for node in &self.nodes {
+            let [half, most] = node.histogram.quantiles([0.5, 0.99]);
             counts.extend([
                 count(&node.items_in),
                 count(&node.items_out),
@@ -895,8 +896,8 @@ impl Shared {
                 count(&node.retries),
                 count(&node.dropped),
                 count(&node.nanos),
-                node.histogram.quantile(0.5).to_bits(),
-                node.histogram.quantile(0.99).to_bits(),
+                half.to_bits(),
+                most.to_bits(),
             ]);
         }
         for queue in &self.links {
