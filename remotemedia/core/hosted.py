@@ -373,15 +373,12 @@ class HostedStream(NativeStream):
         return place
 
     def push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
-        host = self._host
+        host, done, item = self._host, False, None
         if self._loop is None and self._turn is None and not (host.threads or host.ready):
             # Nobody is at work, as a rule: then the tasks come with the same crossing.
             done, item = self._push_and_fetch(value, node)
-            if done:
-                if host.ready:
-                    self.turn()
-                return item
-        item = self.try_push(value, node)
+        if not done:
+            item = self.try_push(value, node)
         if item is not None:
             self.turn()
         return item
