@@ -520,7 +520,7 @@ def test_where_a_node_stands() -> None:
 
 
 def test_an_item_is_worked_on_when_it_is_pushed_whatever_it_is() -> None:
-    np = needed("numpy")
+    ones = numpy.ones
     seen: list[Any] = []
 
     class Sees(Node):
@@ -528,7 +528,7 @@ def test_an_item_is_worked_on_when_it_is_pushed_whatever_it_is() -> None:
             seen.append(value)
             return value
 
-    items = [1, "a", [1], {"a": None}, b"b", np.ones(3), np.ones(9_000), [np.ones(3)]]
+    items = [1, "a", [1], {"a": None}, b"b", ones(3), ones(9_000), [ones(3)]]
     with Pipeline("p", [PassThroughNode(), Sees()]).open() as run:
         for count, item in enumerate(items, 1):
             run.push(item)
