@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import glob
 import multiprocessing
 import os
@@ -135,6 +136,36 @@ class Life(Node, process=True):
         self.note("cleanup")
 
 
+class Departs(Node, process=True):
+    """Leaves all kinds of things for the end of its process."""
+
+    def __init__(self, path: str, name: Optional[str] = None) -> None:
+        super().__init__(name)
+        self.path = path
+
+    def note(self, what: str) -> None:
+        with open(self.path, "a") as file:
+            file.write(f"{what}\n")
+
+    def work_on(self) -> None:
+        self.cleaned_up.wait()
+        self.note("thread")
+
+    def initialize(self) -> None:
+        self.cleaned_up = threading.Event()
+        atexit.register(self.note, "atexit")
+        threading.Thread(target=self.work_on).start()
+
+    def process(self, value: Any) -> Any:
+        # A file is written to in large pieces.
+        sys.stdout = open(f"{self.path}.out", "w")  # noqa: SIM115  the end of the process closes it
+        print("written")
+        return value
+
+    def cleanup(self) -> None:
+        self.cleaned_up.set()
+
+
 @node(process=True)
 def scale(value: Any, factor: int = 1) -> Any:
     return value * factor
@@ -247,6 +278,14 @@ def test_life(fail: bool, tmp_path: Path) -> None:
     assert path.read_text().split() == ["initialize", "cleanup"]
     # What it collects stays in the other process.
     assert not hasattr(life, "held")
+
+
+@pytest.mark.parametrize("rust", [False, True])
+def test_its_process_does_what_is_left_for_its_end(rust: bool, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    assert Pipeline("p", [Departs(str(path))]).run_sync([1], use_rust=rust) == [1]
+    assert path.read_text().split() == ["thread", "atexit"]
+    assert (tmp_path / "log.out").read_text() == "written\n"
 
 
 # --- errors ---------------------------------------------------------------------------------------

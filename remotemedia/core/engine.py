@@ -41,8 +41,9 @@ from remotemedia.log import logger
 from remotemedia.result import Result
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, Task
     from concurrent.futures import ThreadPoolExecutor
+    from types import FrameType
 
 __all__ = ["Batch", "Feed", "Run", "Sweep", "described", "drive", "waited"]
 
@@ -80,7 +81,14 @@ def drive(work: Coroutine[Any, Any, Result]) -> Result:
 def _in_loop(work: Coroutine[Any, Any, Result]) -> Result:
     import asyncio
 
-    loop = asyncio.new_event_loop()
+    loop: Optional[AbstractEventLoop] = None
+    try:
+        with ctrl_c_later():
+            loop = asyncio.new_event_loop()
+    except BaseException:
+        if loop is not None:
+            loop.close()
+        raise
 
     def cancel() -> None:
         for task in asyncio.all_tasks(loop):
@@ -88,7 +96,7 @@ def _in_loop(work: Coroutine[Any, Any, Result]) -> Result:
 
     def run() -> Result:
         try:
-            return until_complete(loop, rest_of(work))
+            return until_complete(loop, lambda: rest_of(work))
         finally:
             close_loop(loop)
 
@@ -120,15 +128,73 @@ def outside_of_loops(
             raise
 
 
-def until_complete(loop: AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Runs a loop until this is complete; Ctrl-C cancels that, rather than to break out of the
-    loop, where Python can do so."""
-    with _woken_by_signals(loop):
-        if sys.version_info >= (3, 11):
-            import asyncio
+def until_complete(loop: AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Runs a loop until what ``make`` makes is complete. Ctrl-C is raised in the code of users, if
+    that is what runs just then, as it would be without a loop. In that of asyncio it would leave
+    half of something behind: so it cancels the work there, and the second one stops the loop."""
+    import signal
 
-            return asyncio.Runner(loop_factory=lambda: loop).run(work)
-        return loop.run_until_complete(work)
+    count = 0
+    tasks: list[Task[T]] = []
+    results: list[T] = []
+
+    def ctrl_c(_: int, frame: Optional[FrameType]) -> None:
+        nonlocal count
+        count += 1
+        if _is_of_users(frame):
+            raise KeyboardInterrupt
+        if count == 1 and tasks:
+            tasks[0].cancel()
+        elif loop.is_running():
+            loop.stop()
+        # Wakes it.
+        loop.call_soon_threadsafe(lambda: None)
+
+    here = _has_ctrl_c()
+    if here:
+        signal.signal(signal.SIGINT, ctrl_c)
+    try:
+        with _woken_by_signals(loop):
+            tasks.append(loop.create_task(make()))
+            if count:
+                tasks[0].cancel()
+            try:
+                results.append(loop.run_until_complete(tasks[0]))
+            except RuntimeError:
+                if count or tasks[0].done():
+                    raise
+                # What an exception in the code of users broke off had told the loop to stop.
+                results.append(loop.run_until_complete(tasks[0]))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        if not count:
+            raise
+    finally:
+        if here:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Its exception has this frame in its traceback.
+        tasks.clear()
+    if count:
+        raise KeyboardInterrupt
+    return results[0]
+
+
+#: Top-level modules from which event loops are made, and what serves them.
+_OF_LOOPS = getattr(
+    sys,
+    "stdlib_module_names",
+    {"_weakrefset", "asyncio", "concurrent", "contextlib", "logging", "selectors", "threading"},
+) | {"remotemedia"}
+
+
+def _is_of_users(frame: Optional[FrameType]) -> bool:
+    """Whether there is code of users between this frame and the event loop that runs it."""
+    while frame is not None and frame.f_code is not until_complete.__code__:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _OF_LOOPS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
@@ -153,19 +219,36 @@ def _woken_by_signals(loop: AbstractEventLoop) -> Generator[None, None, None]:
             signal.set_wakeup_fd(-1)
 
 
-@contextmanager
-def signals_later() -> Generator[None, None, None]:
-    """Ctrl-C and other signals come to this thread when the block has ended."""
+class ctrl_c_later:
+    """Ctrl-C comes when the block has ended, which is of code that it would leave half done. A mask
+    of signals would not do, as any thread may take one for Python's."""
+
+    def __enter__(self) -> None:
+        import signal
+
+        self._came = False
+        self._here = _has_ctrl_c()
+        if self._here:
+            signal.signal(signal.SIGINT, self._comes)
+
+    def _comes(self, *_: object) -> None:
+        self._came = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._here:
+            import signal
+
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if self._came:
+                raise KeyboardInterrupt
+
+
+def _has_ctrl_c() -> bool:
+    """Whether Ctrl-C is raised in this thread, wherever it is."""
     import signal
 
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    here = current_thread() is main_thread()
+    return here and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def close_loop(loop: AbstractEventLoop) -> None:
@@ -187,11 +270,7 @@ def close_loop(loop: AbstractEventLoop) -> None:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
 
     try:
-        try:
-            loop.run_until_complete(end())
-        except RuntimeError:
-            # What Ctrl-C broke off had told the loop to stop.
-            loop.run_until_complete(end())
+        until_complete(loop, end)
     finally:
         loop.close()
 
@@ -632,10 +711,8 @@ class Run:
             self._check_values(place)
         if self.loop:
             if self.clock - self.yielded > _SLICE:
-                from asyncio import sleep
-
-                await sleep(0)
-                self.clock = self.yielded = perf_counter()
+                await self._yield()
+                self.clock = self.yielded
         elif self.pause_at is not None and self.clock >= self.pause_at:
             await PAUSE
             self.clock = perf_counter()
@@ -647,6 +724,13 @@ class Run:
             raise _Interrupted
         return failure
 
+    async def _yield(self) -> None:
+        """Lets other tasks of the event loop go on."""
+        from asyncio import sleep
+
+        await sleep(0)
+        self.yielded = perf_counter()
+
     async def _take(self, place: int, result: Any, emits: bool = True) -> None:
         """Emits what a node's method returned: a value, or what yields or promises some."""
         if isinstance(result, GeneratorType):
@@ -657,6 +741,10 @@ class Run:
                 for value in result:
                     self._emit(place, value, emits)
                     self._check_time()
+                    if self.loop and perf_counter() - self.yielded > _SLICE:
+                        await self._yield()
+                    if self.cancelled or (self.interrupted and self.sweeping):
+                        return
             finally:
                 result.close()
         elif isinstance(result, AsyncGeneratorType):
@@ -713,7 +801,13 @@ class Run:
     async def _wait(self, awaitable: Any) -> Any:
         """Awaits, until the time of the run, or that for the value, is over."""
         if not self.loop:
-            await LOOP
+            try:
+                await LOOP
+            except BaseException:
+                # What was never awaited would complain.
+                if hasattr(awaitable, "close"):
+                    awaitable.close()
+                raise
             self.loop = True
         import asyncio
 

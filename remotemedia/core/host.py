@@ -24,7 +24,14 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Protocol,
 from weakref import ref
 
 from remotemedia import marshal
-from remotemedia.core.engine import GRACE, MAX_VALUES, Several, described, in_its_process
+from remotemedia.core.engine import (
+    GRACE,
+    MAX_VALUES,
+    Several,
+    ctrl_c_later,
+    described,
+    in_its_process,
+)
 from remotemedia.core.node import Node
 from remotemedia.core.session import in_work
 from remotemedia.errors import NodeError, RemoteMediaError
@@ -152,6 +159,22 @@ class _Lane:
         return self.node.runs_in is not None
 
 
+class _Rest(NamedTuple):
+    """A plain generator that takes its time in an event loop, which gets its turns in between; with
+    what it has given so far."""
+
+    generator: GeneratorType[Any, Any, Any]
+    values: list[Any]
+    parts: list[marshal.Part]
+
+    def close(self) -> None:
+        self.generator.close()
+
+
+#: In the place of a part that stands elsewhere.
+_NO_PART = marshal.Part("bytes", b"", (0, 0), ())
+
+
 class TooMany(Exception):
     """A node gave more values than one item may become."""
 
@@ -220,6 +243,8 @@ class Host:
         #: The threads in which a node is at work.
         self.threads: set[int] = set()
         self.loop: Optional[AbstractEventLoop] = None
+        #: Whether tasks are done in an event loop of the caller's, which is to go on.
+        self.in_loop = False
 
     def begin(self, owner: Owner) -> None:
         """Works for a run of this owner's."""
@@ -341,7 +366,14 @@ class Host:
                 if hasattr(result, "__await__") or isinstance(result, AsyncGeneratorType):
                     self._begin_to_wait(lane, call, result)
                     return
-                values = self._collected(lane, result, self.parts, own)
+                if self.in_loop and type(result) is GeneratorType:
+                    if not self._take(lane, result, values, self.parts, perf_counter() + TURN):
+                        rest = _Rest(result, values, [_NO_PART] * had + self.parts[had:])
+                        del self.parts[had:]
+                        self._begin_to_wait(lane, call, rest)
+                        return
+                else:
+                    values = self._collected(lane, result, self.parts, own)
                 if kind != PROCESS and kind != _FLUSH:
                     values = []
             if lane.timed:
@@ -425,7 +457,7 @@ class Host:
         """Whether nobody needs the answer."""
         if kind == CLEANUP:
             return False
-        if self.cancelled:
+        if self.cancelled or (self.deadline is not None and perf_counter() >= self.deadline):
             return True
         return kind == PROCESS and (_rank(item) > self.failed_at or _rank(item) < self.floor)
 
@@ -466,16 +498,31 @@ class Host:
         """What a plain method gave, as the library takes it."""
         if isinstance(result, GeneratorType):
             values: list[Any] = []
-            try:
-                for value in result:
-                    self._check(lane, len(values))
-                    values.append(_given(lane, value, parts))
-            finally:
-                result.close()
+            self._take(lane, result, values, parts)
             return values
         if type(result) is Several:
             return [_given(lane, value, parts) for value in result]
         return [_given(lane, result, parts, own)]
+
+    def _take(
+        self,
+        lane: _Lane,
+        generator: GeneratorType[Any, Any, Any],
+        values: list[Any],
+        parts: list[marshal.Part],
+        until: Optional[float] = None,
+    ) -> bool:
+        """Takes what a generator gives, until that time; whether it is all."""
+        try:
+            for value in generator:
+                self._check(lane, len(values))
+                values.append(_given(lane, value, parts))
+                if until is not None and perf_counter() >= until:
+                    return False
+        except BaseException:
+            generator.close()
+            raise
+        return True
 
     def _check(self, lane: _Lane, count: int) -> None:
         """Between the values of one call, as one that never ends must end."""
@@ -587,16 +634,21 @@ class Host:
             self.waiting.append((lane, call, result))
             return
         try:
-            loop = self.loop = owner.need_loop()
+            with ctrl_c_later():
+                loop = self.loop = owner.need_loop()
+                lane.task = loop.create_task(self._wait(lane, call, result))
+                lane.task.add_done_callback(partial(self._task_ended, lane, result))
+                lane.busy, lane.given_up = True, False
         except BaseException:
-            _closed(result)
+            if lane.task is None:
+                _closed(result)
             raise
-        lane.busy, lane.given_up = True, False
-        lane.task = loop.create_task(self._wait(lane, call, result))
-        lane.task.add_done_callback(partial(self._never_begun, lane, result))
 
-    def _never_begun(self, lane: _Lane, result: Any, task: Task[None]) -> None:
-        """A task that was cancelled before its first step leaves everything to be done."""
+    def _task_ended(self, lane: _Lane, result: Any, task: Task[None]) -> None:
+        """One that was cancelled before its first step leaves everything to be done."""
+        if not task.cancelled():
+            # What it raised has gone its way; asked for, or asyncio would complain.
+            task.exception()
         if lane.task is not task:
             return
         _closed(result)
@@ -681,6 +733,8 @@ class Host:
                 continue
             if hasattr(result, "__await__") or isinstance(result, AsyncGeneratorType):
                 return call, result
+            if self.in_loop and type(result) is GeneratorType:
+                return call, _Rest(result, [], [])
             self._answer(lane, call, result)
         return None
 
@@ -707,8 +761,22 @@ class Host:
         self, lane: _Lane, kind: int, result: Any, parts: list[marshal.Part], of: Any
     ) -> list[Any]:
         timeout = lane.planned.timeout if kind == PROCESS else None
+        if type(result) is _Rest:
+            from asyncio import sleep
+
+            parts += result.parts
+            values, through = result.values, False
+            try:
+                while not through:
+                    await sleep(0)
+                    through = self._take(
+                        lane, result.generator, values, parts, perf_counter() + TURN
+                    )
+            finally:
+                result.close()
+            return values
         if isinstance(result, AsyncGeneratorType):
-            values: list[Any] = []
+            values = []
             try:
                 while True:
                     try:
@@ -761,7 +829,11 @@ class Host:
 
             lane.executor = ThreadPoolExecutor(1, f"remotemedia-{lane.planned.id}")
         try:
-            lane.future = lane.executor.submit(copy_context().run, self._do_in_thread, lane, call)
+            # Or a lock of the executor's would stay closed.
+            with ctrl_c_later():
+                lane.future = lane.executor.submit(
+                    copy_context().run, self._do_in_thread, lane, call
+                )
         except RuntimeError as error:
             if "shutdown" not in str(error):
                 # No thread can be started.

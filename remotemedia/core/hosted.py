@@ -20,8 +20,8 @@ from remotemedia import marshal, native
 from remotemedia.core.engine import (
     GRACE,
     close_loop,
+    ctrl_c_later,
     outside_of_loops,
-    signals_later,
     until_complete,
     waited,
 )
@@ -121,6 +121,7 @@ class HostedStream(NativeStream):
         turn: Turn,
     ) -> None:
         self._host = host
+        host.in_loop = loop
         host.begin(self)
         self._turn: Optional[Turn] = turn
         self._leave = turn.leave
@@ -136,8 +137,10 @@ class HostedStream(NativeStream):
         # That of the driver, who has it while he waits.
         self._pulling: Any = RLock()
         native.end_at_exit(self)
-        # Not before that of the library.
-        self._deadline = host.deadline = None if timeout is None else perf_counter() + timeout
+        # Not before that of the library. A run that is taken over has one.
+        if timeout is not None and host.deadline is None:
+            host.deadline = perf_counter() + timeout
+        self._deadline = host.deadline
 
     # --- crossings --------------------------------------------------------------------------------
 
@@ -325,7 +328,9 @@ class HostedStream(NativeStream):
             try:
                 self._missed = False
                 if self._own_loop:
-                    self._run_loop(self._once)
+                    # Unless somebody has closed the session meanwhile.
+                    if self._loop is not None and not self._loop.is_closed():
+                        self._run_loop(self._once)
                     return
                 while not self._over and self._loop is None:
                     if self._step(0, 0.0) == AGAIN and not self._host.ready:
@@ -473,10 +478,15 @@ class HostedStream(NativeStream):
         self._stop()
         if self._is_itself():
             return
-        with self._pulling:
-            self._finish_up()
-            self._close_loop()
-        self._shut()
+        # Ctrl-C once more ends the waiting, not the releasing.
+        try:
+            with self._pulling:
+                try:
+                    self._finish_up()
+                finally:
+                    self._close_loop()
+        finally:
+            self._shut()
 
     def run_within(self, prepare: Callable[[], object]) -> None:
         """Does something in the context in which nodes are called."""
@@ -516,6 +526,9 @@ class HostedStream(NativeStream):
     def _finish_up(self) -> None:
         """Ends the run, which was cancelled, on this thread; by the driver."""
         self._turn = None
+        if not self._cancelled:
+            # A second Ctrl-C has prevented it.
+            self._stop()
         while not (self._over or self._own_loop):
             self._step(WANT_END, SLICE)
         if not self._own_loop:
@@ -544,9 +557,11 @@ class HostedStream(NativeStream):
 
         self._turn = None
         while not self._over:
-            self._step(WANT_END, 0.0)
+            status = self._step(WANT_END, 0.0)
             if not self._over:
-                await self._woken(perf_counter() + SLICE)
+                # Nobody would be woken for what is there already.
+                idle = status == AGAIN and not self._host.ready
+                await self._woken(perf_counter() + (SLICE if idle else 0))
         host = self._host
         while True:
             self._clean_up()
@@ -600,7 +615,7 @@ class HostedStream(NativeStream):
             import asyncio
 
             # Half a loop would complain.
-            with signals_later():
+            with ctrl_c_later():
                 self._loop, self._own_loop = asyncio.new_event_loop(), True
                 self._read_descriptor()
         return self._loop
@@ -626,7 +641,7 @@ class HostedStream(NativeStream):
         def go() -> Any:
             self._loop_thread = get_ident()
             try:
-                return until_complete(loop, run())
+                return until_complete(loop, run)
             finally:
                 self._loop_thread = None
 
@@ -685,7 +700,8 @@ class HostedStream(NativeStream):
                     break
                 if until is not None and perf_counter() >= until:
                     return False
-                if self._host.ready or self._host.answers:
+                # With more outputs to fetch nobody would be woken.
+                if self._host.ready or self._host.answers or status == 0:
                     self._busy += 1
                     try:
                         await sleep(0)
@@ -789,14 +805,22 @@ class HostedBatch(HostedStream):
     def _known(self, tag: int) -> Any:
         return self._batch.known(tag)
 
+    def _raise_end(self) -> None:
+        """What a node's thread has raised to end the process passes as it is."""
+        cause = self._host.ended_by
+        if isinstance(cause, (SystemExit, KeyboardInterrupt)):
+            raise cause from None
+
     def _result(self) -> Result:
         if self._error is not None:
+            self._raise_end()
             raise self._error
         # The run, whose the descriptor is, may be gone with that.
         self._leave_loop()
         try:
             self._batch.wait()
         except RemoteMediaError as error:
+            self._raise_end()
             raise self._explained(error) from error.__cause__
         self._place = self._slot = None
         return self._batch.result()
@@ -890,6 +914,7 @@ class Hosted:
         run: Optional[native.Run] = None
         host = self._spare.pop() if self._spare else Host(self._nodes)
         host.deadline = None if timeout is None else perf_counter() + timeout
+        host.in_loop = until is not None
         with turn.hold():
             try:
                 turn.go_into()
@@ -941,6 +966,9 @@ class Hosted:
         """Works on a batch on this thread, at least cost, to its end; None if a node waits for
         something, or at the time ``until``."""
         library = self._library
+        # Nodes do nothing more after the run's time; the library says so when it is asked.
+        times = [time for time in (until, host.deadline) if time is not None]
+        limit = min(times) if times else None
         # The first tasks came when it began.
         came = run.call
         place = came.struct.run
@@ -958,9 +986,12 @@ class Hosted:
                 if given >= HELD:
                     # It keeps what the values of the tasks may be views of.
                     call = None
+                if host.deadline is not None and perf_counter() >= host.deadline:
+                    host.came(tasks, read)
+                    return None
                 host.threads.add(thread)
                 try:
-                    host.work_straight(tasks, read, until)
+                    host.work_straight(tasks, read, limit)
                 finally:
                     host.threads.discard(thread)
                 if host.waiting or host.ready:

@@ -656,8 +656,8 @@ class NativeStream:
     def _stop(self) -> None:
         slot = self._slot
         if slot is not None:
-            self._cancelled = True
             self._library.lib.rm_run_cancel(slot[0])
+            self._cancelled = True
             self._fetched.clear()
             self._ring()
 

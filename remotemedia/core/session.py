@@ -605,7 +605,12 @@ def closed() -> RunEndedError:
 def resolve(future: Future[None]) -> None:
     """Wakes whoever awaits it, unless nobody does any more."""
     if not future.done():
-        future.set_result(None)
+        try:
+            future.set_result(None)
+        except Exception:
+            # Ctrl-C, in between, may have cancelled it.
+            if not future.done():
+                raise
 
 
 def in_loop(

@@ -25,6 +25,7 @@ from remotemedia.core.engine import (
     Sweep,
     close_loop,
     crossed,
+    ctrl_c_later,
     outside_of_loops,
     rest_of,
     source_place,
@@ -57,6 +58,10 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, Task
 
 __all__ = ["Stream"]
+
+
+#: How long somebody waits before looking up, in seconds.
+_PAUSE = 0.05
 
 
 class _Set(NamedTuple):
@@ -305,9 +310,11 @@ class Stream:
             if mine:
                 self._drive(want, until, once=late)
             elif bell is not None:
-                times = [time for time in (until, deadline) if time is not None]
+                # No longer than a slice: Windows does not break such a wait off for Ctrl-C.
+                now = perf_counter()
+                times = [time for time in (until, deadline, now + _PAUSE) if time is not None]
                 try:
-                    bell.acquire(timeout=max(0.0, min(times) - perf_counter()) if times else -1)
+                    bell.acquire(timeout=max(0.0, min(times) - now))
                 finally:
                     with self._lock:
                         self._waiting[want] -= 1
@@ -465,11 +472,22 @@ class Stream:
         with self._lock:
             if self._closed:
                 return
+        try:
+            self._end()
+        except BaseException:
+            # Ctrl-C once more ends the waiting, not the releasing.
+            if self._driver is None:
+                self._let_go()
+            raise
+        self._shut()
+
+    def _end(self) -> None:
+        """Ends the run, and waits for that."""
         self.cancel()
         while True:
             with self._lock:
                 if self._over or self._driver == get_ident():
-                    break
+                    return
                 bell: Optional[Lock] = None
                 if self._driver is None:
                     self._driver = get_ident()
@@ -481,6 +499,13 @@ class Stream:
                 self._drive(None, None, once=False)
             else:
                 bell.acquire()
+
+    def _let_go(self) -> None:
+        """Releases everything, though the run has not ended."""
+        loop = self._loop
+        if loop is not None and self._own_loop and not loop.is_closed():
+            outside_of_loops(lambda: close_loop(loop), loop, lambda: None)
+        self._finish(self._run.cancellation())
         self._shut()
 
     async def aclose(self) -> None:
@@ -620,9 +645,9 @@ class Stream:
     def _open_loop(self) -> None:
         import asyncio
 
-        self._loop = asyncio.new_event_loop()
-        self._own_loop = True
-        self._open_task(rest_of(self._work))
+        with ctrl_c_later():
+            self._loop, self._own_loop = asyncio.new_event_loop(), True
+            self._open_task(rest_of(self._work))
 
     def _turn_loop(self, want: Optional[Want], until: Optional[float], once: bool) -> None:
         import asyncio
@@ -645,7 +670,7 @@ class Stream:
         def run() -> None:
             self._loop_thread = get_ident()
             try:
-                until_complete(loop, wait())
+                until_complete(loop, wait)
             finally:
                 self._loop_thread = None
 
@@ -708,6 +733,5 @@ class Stream:
             self._held.clear()
             self._ring()
             error = self._error
-            lost = error is not None and not self._told and not self._run.cancelled
-        if lost:
+        if error is not None and not self._told and not isinstance(error, RunCancelledError):
             logger().warning("a session was closed before it told of an error: %s", error)
