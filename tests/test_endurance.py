@@ -23,8 +23,8 @@ KINDS = [kind for kind in endurance.KINDS if kind != "process"]
 
 
 def tells(scene: str, way: str, kind: str) -> bool:
-    """Ctrl-C just after a method has made a coroutine, and before that is in a task, leaves one that
-    was never awaited, of which Python tells now and then: that is for the script alone."""
+    """Ctrl-C just after a method has made a coroutine, and before that is in a task, leaves one
+    that was never awaited, of which Python tells now and then: that is for the script alone."""
     return way == "ctrl-c" and "async" not in scene and kind == "async"
 
 
