@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from marshal import loads
 from operator import is_
 from typing import Any, Callable, Optional, Union, cast
-from weakref import WeakSet
+from weakref import ref
 
 from remotemedia import marshal
 from remotemedia.errors import (
@@ -817,25 +817,35 @@ class _Call:
         return read
 
 
-#: What is to end when the process exits.
-_at_exit: WeakSet[Any] = WeakSet()
+#: What is to end when the process exits, by its id. A reference calls nothing when that is gone: an
+#: exception of a signal handler's, Ctrl-C for one, would be lost there.
+_at_exit: dict[int, ref[Any]] = {}
 _exit_hooked = False
+#: From how many on those that are gone are forgotten.
+_many_at_exit = 64
 
 
 def end_at_exit(what: Any) -> None:
     """Sees to it that ``what.end_at_exit()`` is called when the process exits, before that waits
     for the threads of executors: as when Ctrl-C has ended the event loop, and nobody cancelled the
     task; or when a session was left open."""
-    global _exit_hooked
-    _at_exit.add(what)
+    global _exit_hooked, _many_at_exit
+    _at_exit[id(what)] = ref(what)
+    if len(_at_exit) > _many_at_exit:
+        for key, left in list(_at_exit.items()):
+            if left() is None and _at_exit.get(key) is left:
+                del _at_exit[key]
+        _many_at_exit = max(64, 2 * len(_at_exit))
     if not _exit_hooked:
         _exit_hooked = True
         import concurrent.futures.thread  # noqa: F401  its own hook is to come after ours
         import threading
 
         def end() -> None:
-            for left in list(_at_exit):
-                left.end_at_exit()
+            for left in list(_at_exit.values()):
+                what = left()
+                if what is not None:
+                    what.end_at_exit()
 
         # Not atexit: its functions run after the threads were waited for.
         register: Any = getattr(threading, "_register_atexit", None)
@@ -930,7 +940,7 @@ class Run:
             self.cancel()
             raise
         finally:
-            _at_exit.discard(self)
+            _at_exit.pop(id(self), None)
         return self.result()
 
     def wait(self) -> bool:

@@ -297,7 +297,8 @@ def test_the_codes_have_their_numbers_for_ever() -> None:
         **{f"RM_E_{name}": str(-number) for number, name in enumerate(failures, 1)},
     }
     wants = dict(re.findall(r"^#define RM_WANT_(\w+) (\d+)$", CODE, re.MULTILINE))
-    assert wants == {"ROOM": "1", "OUTPUT": "2", "TASK": "4", "END": "8", "BEGUN": "16"}
+    bits = ["ROOM", "OUTPUT", "TASK", "END", "BEGUN", "RESULT"]
+    assert wants == {bit: str(1 << number) for number, bit in enumerate(bits)}
     tasks = dict(re.findall(r"^#define RM_TASK_(\w+) (\d+)$", CODE, re.MULTILINE))
     kinds = ["INITIALIZE", "PROCESS", "FLUSH", "INTERRUPT", "SET", "CLEANUP"]
     assert tasks == {kind: str(number) for number, kind in enumerate(kinds)}

@@ -517,3 +517,21 @@ def test_where_a_node_stands() -> None:
         assert (found["node"], found["method"], found["item"]) == ("s_0", "process", 0)
         assert "released.wait(30)" in found["stack"]
         assert run.pull(timeout=30).value == 1
+
+
+def test_an_item_is_worked_on_when_it_is_pushed_whatever_it_is() -> None:
+    ones = numpy.ones
+    seen: list[Any] = []
+
+    class Sees(Node):
+        def process(self, value: Any) -> Any:
+            seen.append(value)
+            return value
+
+    items = [1, "a", [1], {"a": None}, b"b", ones(3), ones(9_000), [ones(3)]]
+    with Pipeline("p", [PassThroughNode(), Sees()]).open() as run:
+        for count, item in enumerate(items, 1):
+            run.push(item)
+            assert len(seen) == count
+        for item in items:
+            assert repr(run.pull().value) == repr(item)

@@ -963,6 +963,24 @@ def test_a_signal_between_crossing_and_counting_loses_nothing(monkeypatch: Any, 
         run.push_many([wrap(n) for n in (4, 5, 6, 7)])
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_a_signal_before_crossing_doubles_nothing(monkeypatch: Any, many: bool) -> None:
+    def interrupted(*_: Any) -> Any:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with open_(True, PassThroughNode()) as run:
+        push = (lambda item: run.push_many([item])) if many else run.push
+        push(1)
+        assert run.pull().value == 1
+        monkeypatch.setattr(run._backend, "_cross", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            push(2)
+        assert run.try_pull() is None
+        push(3)
+        assert run.pull()[0:3:2] == (3, 1)
+
+
 def test_a_pull_of_what_was_fetched_wakes_who_sends() -> None:
     async def main() -> None:
         async with open_(True, PassThroughNode(), window=4) as run:

@@ -675,7 +675,6 @@ class Host:
         where nothing has to be waited for, a task of the event loop's does it all."""
         from asyncio import CancelledError, current_task
 
-        task = current_task()
         promised: Optional[tuple[Call, Any]] = call, result
         try:
             while promised is not None:
@@ -699,7 +698,8 @@ class Host:
                 # It may take long before the node is done with the next one.
                 self._tell_owner()
                 # Unless it was left behind.
-                promised = self._next_promise(lane) if lane.task is task else None
+                mine = lane.task is current_task()
+                promised = self._next_promise(lane) if mine else None
         except CancelledError as error:
             if not lane.given_up:
                 # The event loop is going away.
@@ -711,7 +711,7 @@ class Host:
             self._end_by(error)
             raise
         finally:
-            if lane.task is None or lane.task is task:
+            if lane.task is None or lane.task is current_task():
                 self._leave(lane)
         self._tell_owner()
 

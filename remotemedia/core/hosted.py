@@ -162,12 +162,7 @@ class HostedStream(NativeStream):
         status, error = self._exchange(call, host.outgoing(), host.parts, most, want, slice_us)
         host.sent()
         error = None if error is None else self._explained(error)
-        self._fetch_is_done(call, status, error)
-        # What was discarded while this thread had it in hand.
-        fetched, floor = self._fetched, host.floor
-        while floor and fetched and fetched[0].item is not None and fetched[0].item < floor:
-            fetched.popleft()
-        return status
+        return self._fetch_is_done(call, status, error)
 
     def _take_tasks(self, tasks: list[Any], read: Optional[Callable[[int], Any]]) -> None:
         self._host.came(tasks, read)
@@ -358,8 +353,37 @@ class HostedStream(NativeStream):
     def _put_many(self, items: list[Any]) -> Optional[int]:
         return None
 
+    def _push_and_fetch(self, value: Any, node: Optional[str]) -> tuple[bool, Optional[int]]:
+        """Puts an item in and fetches, if nobody else does either; whether that was so."""
+        if not self._pulling.acquire(False):
+            return False, None
+        try:
+            if not self._pushing.acquire(False):
+                return False, None
+            try:
+                item = super().try_push(value, node)
+            finally:
+                self._pushing.release()
+            if self._over:
+                self._clean_up()
+            return True, item
+        finally:
+            self._pulling.release()
+            if self._bells or self._futures:
+                self._ring()
+
+    def _place_to_push(self, lends: bool) -> Any:
+        place = super()._place_to_push(lends)
+        place.struct.most_tasks = TASKS
+        return place
+
     def push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
-        item = self.try_push(value, node)
+        host, done, item = self._host, False, None
+        if self._loop is None and self._turn is None and not (host.threads or host.ready):
+            # Nobody is at work, as a rule: then the tasks come with the same crossing.
+            done, item = self._push_and_fetch(value, node)
+        if not done:
+            item = self.try_push(value, node)
         if item is not None:
             self.turn()
         return item
@@ -399,8 +423,7 @@ class HostedStream(NativeStream):
         if slot is None or self._state()["phase"] == "over":
             return
         with self._pushing:
-            floor = self._pushed
-            self._host.floor = floor
+            floor = self._floor = self._host.floor = self._pushed
             library.check(library.lib.rm_run_interrupt, slot[0])
         self._fetched.clear()
         self._in_loop(self._host.interrupt, floor)

@@ -280,7 +280,8 @@ class NativeStream:
         self._left = None
 
     def _take(self, call: Any) -> None:
-        given = call.struct.given
+        struct = call.struct
+        given = struct.given
         outputs, tasks = loads(call.text if given < HELD else call.long_text())  # noqa: S302
         made: Any = None
         # Most often it is one output, a scalar or a small array.
@@ -293,6 +294,7 @@ class NativeStream:
         if made is None:
             made = self._made(call, given, outputs, tasks)
         # Nothing comes between these.
+        struct.len = 0
         self._left = None
         self._fetched.extend(made)
         if given >= HELD:
@@ -336,6 +338,10 @@ class NativeStream:
                 return name
         return None
 
+    def _explained(self, error: RemoteMediaError) -> RemoteMediaError:
+        """What ended the run, with what there is to say of it on this side."""
+        return error
+
     def _known(self, tag: int) -> Any:
         raise NotImplementedError("nothing is lent")
 
@@ -349,19 +355,22 @@ class NativeStream:
         # to be pulled comes with the same crossing. What is unusual or wrong goes the other way.
         kind = type(value)
         if node is None and kind in SCALARS:
-            text, place = dumps(value, 2), self._pusher
+            text = dumps(value, 2)
         elif node is None and kind in codes:
-            text, place = b"", self._lender
+            text = b""
         else:
             return self._push_slowly(value, node)
         with self._pulling:
-            if place is None:
-                place = self._place_to_push(not text)
+            # Who has it keeps the run.
+            slot = self._slot
+            if slot is None or self._left is not None or self._waiting["output"]:
+                return self._push_slowly(value, node)
             if self._fetched and self._room() <= 0:
                 self._check_open()
                 return None
-            if self._left is not None or self._waiting["output"]:
-                return self._push_slowly(value, node)
+            place = self._pusher if text else self._lender
+            if place is None:
+                place = self._place_to_push(not text)
             if not text:
                 lent = place.lend_one(value)
                 if lent is None:
@@ -403,7 +412,7 @@ class NativeStream:
             self._forget(place)
             self._left = None
             return -1
-        self._fetch_is_done(place, status, error)
+        self._fetch_is_done(place, status, error and self._explained(error))
         return accepted
 
     def _place_to_push(self, lends: bool) -> Any:
@@ -445,12 +454,15 @@ class NativeStream:
                 return None
             arrays, text = [], b"".join((_MANY, guess, _ALL))
         with self._pulling:
-            if self._room() < len(items) or self._left is not None or self._waiting["output"]:
+            slot = self._slot
+            if slot is None or self._left is not None or self._waiting["output"]:
+                return None
+            if self._room() < len(items):
                 return None
             place = self._sender
             if place is None:
                 place = self._sender = self._library.place()
-                place.struct.session, place.struct.most = self._run()[0], FETCH
+                place.struct.session, place.struct.most = slot[0], FETCH
             lent = place.lend(arrays)
             if lent is None:
                 return None

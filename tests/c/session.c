@@ -466,6 +466,8 @@ static void a_run_is_freed_at_any_time(void) {
     push(run, "1", 0);
     pthread_t waiting = begin(wait_until_cancelled, run);
     until_busy(run);
+    while (!says(state_of(run), "\"state\":\"running\""))
+        pause_ms(1);
     rm_run_free(run); /* while another thread waits for it */
     join(waiting);
 
