@@ -400,8 +400,8 @@ class HostedStream(NativeStream):
         return self._pulled(most)
 
     def _check_open(self) -> None:
-        if self._over and self._error is not None:
-            raise self._error.with_traceback(None)
+        if self._over:
+            self._tell()
         super()._check_open()
 
     # --- for the session --------------------------------------------------------------------------

@@ -533,9 +533,7 @@ class NativeStream:
             with self._pulling:
                 while not self._over:
                     self._fetch(FETCH)
-            if self._error is not None:
-                self._told = True
-                raise self._error.with_traceback(None)
+            self._tell()
             raise self._no_more()
         if self._input_ended:
             raise self._no_more()
@@ -588,11 +586,16 @@ class NativeStream:
         if outputs:
             if self._bells or self._futures:
                 self._ring()
-        elif self._error is not None and not fetched:
+        elif not fetched:
+            self._tell()
+        return outputs
+
+    def _tell(self) -> None:
+        """Raises what has ended the run."""
+        if self._error is not None:
             self._told = True
             # As it was: being raised again and again would make it longer.
             raise self._error.with_traceback(None)
-        return outputs
 
     @property
     def ended(self) -> bool:
