@@ -15,7 +15,7 @@ from conftest import needed
 
 from remotemedia import Node, NodeError, Pipeline, RunCancelledError, RunTimeoutError, native
 from remotemedia.core.host import Host
-from remotemedia.core.hosted import HostedBatch
+from remotemedia.core.hosted import HostedBatch, HostedStream
 from remotemedia.core.session import Session
 from remotemedia.nodes import PassThroughNode
 
@@ -537,3 +537,61 @@ def test_an_item_is_worked_on_when_it_is_pushed_whatever_it_is() -> None:
             assert len(seen) == count
         for item in items:
             assert repr(run.pull().value) == repr(item)
+
+
+def test_the_event_loop_gets_its_turns_though_there_is_always_something_to_do() -> None:
+    class Computes(Node):
+        def process(self, value: int) -> int:
+            sleep(0.006)
+            return value
+
+    async def main() -> int:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        counting = asyncio.create_task(count())
+        async with Pipeline("p", [Computes()]).open() as run:
+            await run.send_many(range(40))
+            run.end()
+            before = turns
+            assert [output.value async for output in run] == list(range(40))
+            counting.cancel()
+            return turns - before
+
+    assert asyncio.run(main()) >= 10
+
+
+def test_two_who_wait_for_different_things_do_not_wake_each_other(monkeypatch: Any) -> None:
+    steps = 0
+    step = HostedStream._step
+
+    def counted(*args: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return step(*args)
+
+    async def main() -> None:
+        go = asyncio.Event()
+
+        class Waits(Node):
+            async def process(self, value: int) -> int:
+                await go.wait()
+                return value
+
+        async with Pipeline("p", [Waits()]).open(window=1) as run:
+            await run.send(0)
+            waiting = [asyncio.create_task(run.send(1)), asyncio.create_task(run.recv())]
+            await asyncio.sleep(0.1)
+            assert run.diagnose()["waiting"] == {"push": 1, "pull": 1}
+            monkeypatch.setattr(HostedStream, "_step", counted)
+            await asyncio.sleep(0.2)
+            assert steps < 20
+            go.set()
+            await asyncio.gather(*waiting)
+
+    asyncio.run(main())

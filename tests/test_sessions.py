@@ -435,6 +435,25 @@ def test_pull_gives_up_between_two_steps() -> None:
         assert len(clock) == 5
 
 
+def test_many_from_an_iterator_go_in_as_they_come() -> None:
+    def some() -> Any:
+        yield 1
+        assert values(run.pull_many(1)) == [2]
+        yield 2
+        raise OSError("gone")
+
+    with open_(double()) as run:
+        with pytest.raises(OSError, match="gone"):
+            run.push_many(some())
+        assert values(run.pull_many(1)) == [4]
+
+
+def test_a_session_begins_with_its_block() -> None:
+    opening: Any = Pipeline("p", [PassThroughNode()]).open()
+    with pytest.raises(AttributeError, match=r"with pipeline.open\(\) as run: run.push"):
+        opening.push(1)
+
+
 def test_many_at_once() -> None:
     with open_(double()) as run:
         assert run.push_many(range(5)) == 5

@@ -129,6 +129,8 @@ class HostedStream(NativeStream):
         self._missed = False
         self._own_loop = False
         self._soon = False
+        #: For how long the caller's event loop has been kept since its last turn, in seconds.
+        self._kept = 0.0
         #: How many who wait in the event loop do what there is to do, so that nobody else has to.
         self._busy = 0
         #: Whether the process is about to exit.
@@ -206,9 +208,10 @@ class HostedStream(NativeStream):
     def _step(self, want: int, seconds: float) -> int:
         """Does what there is to do, and crosses once, waiting for no longer than that; by the
         driver. Outputs are fetched whether or not he waits for them, as others may."""
-        host = self._host
+        host, had = self._host, len(self._fetched)
         if self._turn is not None and not self._comes():
             return AGAIN
+        began = perf_counter()
         host.work_off(TURN if self._loop is None else _TURN_IN_LOOP)
         over: bool = self._over
         if over:
@@ -222,7 +225,9 @@ class HostedStream(NativeStream):
         status = self._fetch(FETCH, want, 0 if busy else round(seconds * 1e6))
         if self._over:
             self._clean_up()
-        if self._bells or self._futures:
+        self._kept += perf_counter() - began
+        # Who waits in the event loop for something else is woken through the descriptor.
+        if self._bells or (self._futures and (self._over or len(self._fetched) != had)):
             self._ring()
         return AGAIN if busy or host.ready else status
 
@@ -391,6 +396,9 @@ class HostedStream(NativeStream):
     def try_pull(self, most: int) -> list[Any]:
         missing = len(self._fetched) < max(most, 1) and not self._over
         mine = self._loop_is_mine() and get_ident() not in self._host.threads
+        if self._loop is not None and not self._own_loop and self._kept >= _TURN_IN_LOOP:
+            # Others of the event loop come first: whoever wants more waits for it.
+            mine = False
         if missing and mine and self._pulling.acquire(False):
             try:
                 if most or self._is_over():
@@ -673,6 +681,7 @@ class HostedStream(NativeStream):
         """Does what there is to do, and comes back soon if there is more."""
         if self._closed or self._slot is None or self._over or self._busy:
             return
+        self._kept = 0.0
         self._step(0, 0.0)
         if self._host.ready or self._host.answers:
             self.go_on()
@@ -690,7 +699,10 @@ class HostedStream(NativeStream):
 
         while not self._has(want):
             full = want == "room" and self._room() <= 0
-            if not self._comes():
+            if self._kept >= _TURN_IN_LOOP:
+                await sleep(0)
+                self._kept = 0.0
+            elif not self._comes():
                 await sleep(0.001)
             else:
                 status = self._step(WANT_END if full else WANTS[want], 0.0)
@@ -788,7 +800,7 @@ class HostedBatch(HostedStream):
                 host.work_off(_TURN_IN_LOOP)
                 if host.unfinished:
                     return None
-                if host.ready:
+                if host.ready or perf_counter() >= until:
                     continue
                 result = host.context.run(straight, until)
                 if host.unfinished:

@@ -476,8 +476,8 @@ class _Reader:
             known = (entry(name) or {}) if name and self.types[name] is not None else {}
             if node["parallelism"] > 1 and name is not None and not known.get("stateless"):
                 self.problem(
-                    '"parallelism" is for node types that keep no state, '
-                    f"and {made.node_type} does",
+                    '"parallelism" is for node types that are known to keep no state, '
+                    f"and {made.node_type} is not",
                     f"{at}/parallelism",
                     "remove it, or set it to 1",
                 )

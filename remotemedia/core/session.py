@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from contextlib import suppress
 from itertools import islice
 from threading import get_ident
@@ -311,7 +311,8 @@ class Session(_Base):
         return item
 
     def push_many(self, items: Iterable[Any]) -> int:
-        """Puts in one item after the other, and says how many they were."""
+        """Puts in one item after the other, and says how many they were. What comes from an
+        iterator goes in as it comes."""
         count = 0
         for chunk in _chunks(items):
             wait = _Wait(self, "room for the item", None)
@@ -422,7 +423,7 @@ class AsyncSession(_Base):
         return item
 
     async def send_many(self, items: Iterable[Any]) -> int:
-        """Puts in one item after the other, and says how many they were."""
+        """Puts in one item after the other, as :meth:`Session.push_many`."""
         count = 0
         for chunk in _chunks(items):
             wait = _Wait(self, "room for the item", None)
@@ -505,6 +506,10 @@ class Opening:
         self._stall = stall
         self._session: Optional[Session] = None
         self._async_session: Optional[AsyncSession] = None
+
+    def __getattr__(self, name: str) -> NoReturn:
+        how = f"with pipeline.open() as run: run.{name}"
+        raise AttributeError(f"a session begins with its block: {how} (or async with)")
 
     def _begin(self, loop: bool) -> Backend:
         start, self._start = self._start, None
@@ -591,9 +596,9 @@ def words_for(found: dict[str, Any]) -> list[str]:
 
 
 def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:
-    """The items in lists of up to 64."""
-    rest = iter(items)
-    while chunk := list(islice(rest, 64)):
+    """The items in lists of up to 64; of what may yet have to come, one by one."""
+    rest, most = iter(items), 64 if isinstance(items, Sized) else 1
+    while chunk := list(islice(rest, most)):
         yield chunk
 
 

@@ -393,7 +393,8 @@ impl Reader<'_> {
             && self.registry.get(node_type).is_some_and(|known| !known.is_stateless())
         {
             let message = format!(
-                "\"parallelism\" is for node types that keep no state, and {node_type} does"
+                "\"parallelism\" is for node types that are known to keep no state, and \
+                 {node_type} is not"
             );
             self.problem(message, &format!("{at}/parallelism"), "remove it, or set it to 1");
         }
