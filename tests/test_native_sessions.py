@@ -901,6 +901,34 @@ def test_exit_with_sessions_open_in_threads() -> None:
     assert told == (["bye"], "", 0)
 
 
+@pytest.mark.parametrize("ways", ["run_sync(range(64))", "open()"])
+def test_an_exit_does_not_wait_for_what_a_daemon_thread_waits_for(ways: str) -> None:
+    told = run_code(f"""
+        import threading, time
+        from remotemedia import Pipeline, node
+
+        begun = threading.Event()
+
+        @node(thread=True)
+        def slow(value):
+            print(value, flush=True)
+            begun.set()
+            time.sleep(0.05)
+            return value
+
+        def work():
+            session = Pipeline("p", [slow()]).{ways}
+            with session as run:
+                run.push_many(range(64))
+                list(run)
+
+        threading.Thread(target=work, daemon=True).start()
+        begun.wait(60)
+        time.sleep(0.1)
+    """)
+    assert 0 < len(told[0]) < 32 and told[1:] == ("", 0)
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
 def test_nothing_is_left_behind() -> None:
     async def in_loop() -> None:

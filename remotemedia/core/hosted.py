@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from marshal import loads
 from threading import Lock, RLock, get_ident
+from threading import enumerate as enumerate_threads
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Optional, Protocol, Union
 
@@ -133,8 +134,9 @@ class HostedStream(NativeStream):
         self._kept = 0.0
         #: How many who wait in the event loop do what there is to do, so that nobody else has to.
         self._busy = 0
-        #: Whether the process is about to exit.
+        #: Whether the process is about to exit, and the last thread that waited and drove.
         self._exits = False
+        self._driver: Optional[int] = None
         super().__init__(prepared, window, timeout, loop)
         # That of the driver, who has it while he waits.
         self._pulling: Any = RLock()
@@ -287,6 +289,7 @@ class HostedStream(NativeStream):
                 left = SLICE if until is None else min(SLICE, max(until - perf_counter(), 0.0))
                 if self._pulling.acquire(False):
                     try:
+                        self._driver = get_ident()
                         if self._drive(want, until):
                             return True
                     except BaseException:
@@ -507,6 +510,10 @@ class HostedStream(NativeStream):
             return
         self._exits = True
         if any(self._waiting.values()) or not self._pulling.acquire(False):
+            daemons = [thread.ident for thread in enumerate_threads() if thread.daemon]
+            if self._driver in daemons and sum(self._waiting.values()) == 1:
+                # He ends with the process, which does not wait for what no node has begun with.
+                self._host.cancelled = True
             return
         try:
             self._stop()
