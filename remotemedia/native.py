@@ -683,7 +683,6 @@ class _Call:
         "kept",
         "library",
         "mark",
-        "one",
         "plain",
         "released",
         "room",
@@ -723,8 +722,6 @@ class _Call:
         self.struct.buffer_len = room
         self.templates: list[Any] = []
         self.views: list[Any] = []
-        #: What the last array had that was the only one.
-        self.one = _Template(None, (), None, None)
         #: Room for the tags of what was released, where that is asked for.
         self.released: Any = None
 
@@ -755,10 +752,12 @@ class _Call:
                     template = library.templates.get((dtype, shape)) or library.template(array)
                     if template is None:
                         return None
+                    # Nothing is known of the view while it changes, as Ctrl-C may come.
+                    templates[at] = None
                     self.array[at] = template.view
-                    templates[at] = template
                     if self.tags:
                         views[at].tag = at + 1
+                    templates[at] = template
                 data = from_buffer(array)
                 views[at].data = data
                 held.append(data)
@@ -770,12 +769,10 @@ class _Call:
 
     def lend_one(self, array: Any) -> Any:
         """The same for one array at least cost, in a place that is used for nothing else."""
-        template = self.one
-        if array.dtype is not template.dtype or array.shape != template.shape:
-            held = self.lend([array])
-            if held is not None:
-                self.one = self.templates[0]
-            return held
+        templates = self.templates
+        template = templates[0] if templates else None
+        if template is None or array.dtype is not template.dtype or array.shape != template.shape:
+            return self.lend([array])
         try:
             data = self.library.from_buffer(array)
         except (BufferError, ValueError):
@@ -877,6 +874,12 @@ class Run:
     def prepared(self) -> Prepared:
         """What is run."""
         return self._prepared
+
+    @property
+    def kept(self) -> Any:
+        """What has to stay for as long as there are views of values of the run: they may lie in the
+        memory of its input, or of what was lent to it later."""
+        return self._input, self.lent
 
     def known(self, tag: int) -> Any:
         """The array that was lent with this tag; it cannot be written to."""

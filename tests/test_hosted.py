@@ -595,3 +595,62 @@ def test_two_who_wait_for_different_things_do_not_wake_each_other(monkeypatch: A
             await asyncio.gather(*waiting)
 
     asyncio.run(main())
+
+
+class Keeps(Node):
+    """Keeps what it gets, and hands it on."""
+
+    def initialize(self) -> None:
+        self.kept: list[Any] = []
+
+    def process(self, value: Any) -> Any:
+        self.kept.append(value)
+        return value
+
+
+class KeepsLater(Keeps):
+    async def process(self, value: Any) -> Any:
+        return super().process(value)
+
+
+@pytest.mark.parametrize("kind", [Keeps, KeepsLater])
+@pytest.mark.parametrize("form", ["mixed", "nested", "reversed"])
+def test_what_a_node_keeps_of_its_input_outlives_the_run(kind: type[Keeps], form: str) -> None:
+    wanted = numpy.arange(300_000.0)
+    array = wanted.copy()
+    items = {"mixed": [0, array], "nested": [[array]], "reversed": [wanted[::-1].copy()[::-1]]}
+    node = kind()
+    result = list(Pipeline("p", [node]).run_sync(items.pop(form)))
+    del array, items
+    gc.collect()
+    others = [numpy.full(300_000, 7.0) for _ in range(8)]
+    for values in (result, node.kept):
+        value = values[-1][0] if form == "nested" else values[-1]
+        assert numpy.array_equal(value, wanted)
+    assert others
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        numpy.from_dlpack,
+        lambda state: numpy.frombuffer(memoryview(state)),
+        lambda state: numpy.lib.stride_tricks.as_strided(state, state.shape),
+        lambda state: state[:],
+    ],
+    ids=["dlpack", "memoryview", "as_strided", "slice"],
+)
+def test_what_a_node_may_write_to_again_is_copied_whatever_shows_it(shown: Any) -> None:
+    class Reuses(Node):
+        def initialize(self) -> None:
+            self.state = numpy.zeros(4)
+
+        def process(self, value: float) -> Any:
+            self.state[:] = value
+            return shown(self.state)
+
+    pipeline = Pipeline("p", [Reuses(), PassThroughNode()])
+    assert [value[0] for value in pipeline.run_sync([1.0, 2.0, 3.0])] == [1, 2, 3]
+    with pipeline.open() as run:
+        run.push_many([1.0, 2.0, 3.0])
+        assert [output.value[0] for output in run.pull_many(3)] == [1, 2, 3]

@@ -1009,6 +1009,38 @@ def test_a_signal_before_crossing_doubles_nothing(monkeypatch: Any, many: bool) 
         assert run.pull()[0:3:2] == (3, 1)
 
 
+def test_arrays_of_changing_shape_keep_theirs() -> None:
+    small, big = numpy.arange(3.0), numpy.arange(2_000.0)
+    with open_(True, PassThroughNode()) as run:
+        for array in (big, big, small, big[::-1], small, big.reshape(40, 50), small, big):
+            run.push(array)
+            assert numpy.array_equal(run.pull().value, array)
+
+
+def test_an_array_pushed_after_ctrl_c_has_its_shape() -> None:
+    small, big = numpy.arange(3.0), numpy.arange(2_000.0)
+
+    class Interrupted:
+        def __init__(self, array: Any) -> None:
+            self.array = array
+
+        def __setitem__(self, at: int, view: Any) -> None:
+            self.array[at] = view
+            raise KeyboardInterrupt
+
+    with open_(True, PassThroughNode()) as run:
+        for array in (small, big, small):
+            run.push(array)
+            run.pull()
+        place = run._backend._lender
+        array, place.array = place.array, Interrupted(place.array)
+        with pytest.raises(KeyboardInterrupt):
+            run.push(big)
+        place.array = array
+        run.push(small)
+        assert numpy.array_equal(run.pull().value, small)
+
+
 def test_a_pull_of_what_was_fetched_wakes_who_sends() -> None:
     async def main() -> None:
         async with open_(True, PassThroughNode(), window=4) as run:

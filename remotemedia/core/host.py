@@ -287,8 +287,8 @@ class Host:
     def work_off_here(self, until: Optional[float] = None) -> None:
         """Does the tasks that were taken, in the context of this code; as far as there is time."""
         ready, lanes, thread = self.ready, self.lanes, get_ident()
-        self.threads.add(thread)
         try:
+            self.threads.add(thread)
             while ready and not self.waiting:
                 if until is not None and perf_counter() >= until:
                     return
@@ -302,8 +302,8 @@ class Host:
 
     def _work_off(self, until: float) -> None:
         ready, lanes, thread = self.ready, self.lanes, get_ident()
-        self.threads.add(thread)
         try:
+            self.threads.add(thread)
             while ready:
                 call = ready.popleft()
                 lane = lanes[call[0]]
@@ -343,7 +343,9 @@ class Host:
             if type(result) in marshal.codes:
                 # As it came it is in the task as well.
                 same = result is value
-                own = (same and not result.flags.writeable) or _is_own(result, 3 if same else 1)
+                own = (same and not result.flags.writeable) or _is_own(
+                    result, 3 if same else 1, same
+                )
             self._answer(lane, call, result, own=own)
 
     def _answer(
@@ -425,7 +427,7 @@ class Host:
                 code = known.get(result.dtype)
                 # What came as it is goes on as it is, if nobody can write to it.
                 same = result is value
-                if not ((same and not result.flags.writeable) or _is_own(result, 1 + same)):
+                if not ((same and not result.flags.writeable) or _is_own(result, 1 + same, same)):
                     # The node may write to it before the library has it.
                     result = result.copy()
                 if code is not None and result.flags.c_contiguous:
@@ -995,12 +997,18 @@ def _given(lane: _Lane, value: Any, parts: list[marshal.Part], own: bool = False
     return plain
 
 
-def _is_own(array: Any, references: int) -> bool:
-    """Whether a NumPy array belongs to who asks, who has this many references to it."""
+def _is_own(array: Any, references: int, was_ours: bool = False) -> bool:
+    """Whether a NumPy array belongs to who asks, who has this many references to it; it is known if
+    its memory ``was_ours``."""
     if getrefcount is None or getrefcount(array) > _FEW + references:
         return False
     base = array.base
-    return base is None or getrefcount(base) <= _FEW_OF_BASE
+    if base is None:
+        return True
+    # Who has the memory of anything else, DLPack's or a view's, cannot be told.
+    kind = type(base)
+    owns = kind is bytes or kind is bytearray or (kind is type(array) and base.flags.owndata)
+    return (owns or was_ours) and getrefcount(base) <= _FEW_OF_BASE
 
 
 class _Probe:

@@ -283,8 +283,9 @@ class HostedStream(NativeStream):
 
     def work(self, want: Want, until: Optional[float]) -> bool:
         self._refuse_itself()
-        self._waiting[want] += 1
+        waiter = object()
         try:
+            self._waiting[want].append(waiter)
             while not self._has(want):
                 left = SLICE if until is None else min(SLICE, max(until - perf_counter(), 0.0))
                 if self._pulling.acquire(False):
@@ -297,7 +298,7 @@ class HostedStream(NativeStream):
                             self._finish_up()
                         raise
                     finally:
-                        self._pulling.release()
+                        self._leave_driving()
                         self._ring()
                 elif self._until_rung(want, left):
                     return True
@@ -305,7 +306,7 @@ class HostedStream(NativeStream):
                     return False
             return True
         finally:
-            self._waiting[want] -= 1
+            self._waits_no_more(want, waiter)
 
     def _until_rung(self, want: Want, seconds: float) -> bool:
         """Waits for what the driver brings, or until there is none."""
@@ -350,9 +351,14 @@ class HostedStream(NativeStream):
                     self._finish_up()
                 raise
             finally:
-                self._pulling.release()
+                self._leave_driving()
                 if self._bells or self._futures:
                     self._ring()
+
+    def _leave_driving(self) -> None:
+        """No node is at work in this thread any more, whatever has come in between."""
+        self._host.threads.discard(get_ident())
+        self._pulling.release()
 
     def try_push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
         # It is for the driver to fetch.
@@ -407,7 +413,7 @@ class HostedStream(NativeStream):
                 if most or self._is_over():
                     self._step(0, 0.0)
             finally:
-                self._pulling.release()
+                self._leave_driving()
         return self._pulled(most)
 
     def _check_open(self) -> None:
@@ -511,7 +517,7 @@ class HostedStream(NativeStream):
         self._exits = True
         if any(self._waiting.values()) or not self._pulling.acquire(False):
             daemons = [thread.ident for thread in enumerate_threads() if thread.daemon]
-            if self._driver in daemons and sum(self._waiting.values()) == 1:
+            if self._driver in daemons and sum(map(len, self._waiting.values())) == 1:
                 # He ends with the process, which does not wait for what no node has begun with.
                 self._host.cancelled = True
             return
@@ -727,11 +733,12 @@ class HostedStream(NativeStream):
                     finally:
                         self._busy -= 1
                     continue
-                self._waiting[want] += 1
+                waiter = object()
                 try:
+                    self._waiting[want].append(waiter)
                     await self._woken(until)
                 finally:
-                    self._waiting[want] -= 1
+                    self._waits_no_more(want, waiter)
                 if full and self._room() > 0:
                     break
             if until is not None and perf_counter() >= until:
@@ -820,6 +827,10 @@ class HostedBatch(HostedStream):
                     return result
         finally:
             self._busy -= 1
+
+    @property
+    def _keeps(self) -> Any:
+        return self._batch.kept
 
     def _known(self, tag: int) -> Any:
         return self._batch.known(tag)
@@ -1001,15 +1012,15 @@ class Hosted:
                 struct.len = 0
                 read: Optional[Callable[[int], Any]] = None
                 if given & ESCAPED:
-                    read = run.read if given < HELD else reader(library, came, run.known)
+                    read = run.read if given < HELD else reader(library, came, run.known, run.kept)
                 if given >= HELD:
                     # It keeps what the values of the tasks may be views of.
                     call = None
                 if host.deadline is not None and perf_counter() >= host.deadline:
                     host.came(tasks, read)
                     return None
-                host.threads.add(thread)
                 try:
+                    host.threads.add(thread)
                     host.work_straight(tasks, read, limit)
                 finally:
                     host.threads.discard(thread)

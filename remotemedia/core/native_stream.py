@@ -70,16 +70,16 @@ _ALL = b"[\0\0\0\0N"
 _new = tuple.__new__
 
 
-def reader(library: Any, call: Any, known: Callable[[int], Any]) -> Callable[[int], Any]:
+def reader(library: Any, call: Any, known: Callable[[int], Any], kept: Any) -> Callable[[int], Any]:
     """What gives the binary part of outputs with a number, as a view that keeps the place of the
-    call; or what was lent with a tag."""
-    views = call.struct.given_parts
+    call, and the rest of what its memory may belong to; or what was lent with a tag."""
+    views, keep = call.struct.given_parts, (call, kept)
 
     def part(at: int) -> Any:
         if at < 0:
             return known(-at)
         call.kept = True
-        return library.memory(views[at], call)
+        return library.memory(views[at], keep)
 
     return part
 
@@ -179,7 +179,9 @@ class NativeStream:
         #: wait in the event loop; and how many wait, for what.
         self._bells: list[Any] = []
         self._futures: list[Future[None]] = []
-        self._waiting: dict[Want, int] = {"room": 0, "output": 0, "begin": 0, "end": 0}
+        self._waiting: dict[Want, list[object]] = {
+            "room": [], "output": [], "begin": [], "end": [],
+        }  # fmt: skip
         self._loop: Optional[AbstractEventLoop] = None
         self._loop_thread: Optional[int] = None
         self._fd = -1
@@ -284,11 +286,12 @@ class NativeStream:
         given = struct.given
         outputs, tasks = loads(call.text if given < HELD else call.long_text())  # noqa: S302
         made: Any = None
+        floor = self._floor
         # Most often it is one output, a scalar or a small array.
         if len(outputs) == 3 and not tasks:
             item, node, value = outputs
             is_array = given == ESCAPED and type(value) is tuple
-            if (is_array or not given) and item >= self._floor:
+            if (is_array or not given) and item >= floor:
                 value = inline(*value) if is_array else value
                 made = (_new(Output, (value, self._ids[node], item, None)),)
         if made is None:
@@ -297,8 +300,17 @@ class NativeStream:
         struct.len = 0
         self._left = None
         self._fetched.extend(made)
+        if self._floor != floor:
+            self._discard()
         if given >= HELD:
             self._let_go(call)
+
+    def _discard(self) -> None:
+        """Forgets outputs that were discarded while they were on their way."""
+        fetched, floor = self._fetched, self._floor
+        with suppress(IndexError):
+            while (item := fetched[0].item) is not None and item < floor:
+                fetched.popleft()
 
     def _made(self, call: Any, given: int, outputs: list[Any], tasks: list[Any]) -> list[Any]:
         """Outputs and tasks as the library wrote them."""
@@ -306,7 +318,7 @@ class NativeStream:
         pts: Iterable[Optional[float]] = repeat(None)
         read, call.kept = None, False
         if given & ESCAPED:
-            read = reader(self._library, call, self._known)
+            read = reader(self._library, call, self._known, self._keeps)
             values = marshal.restore(values, read)
             pts = [value.pts if isinstance(value, Media) else None for value in values]
         if items and items[-1] < 0:
@@ -341,6 +353,11 @@ class NativeStream:
     def _explained(self, error: RemoteMediaError) -> RemoteMediaError:
         """What ended the run, with what there is to say of it on this side."""
         return error
+
+    @property
+    def _keeps(self) -> Any:
+        """What values may lie in besides memory of the library's: nothing, as items are copied."""
+        return None
 
     def _known(self, tag: int) -> Any:
         raise NotImplementedError("nothing is lent")
@@ -607,9 +624,10 @@ class NativeStream:
 
     def work(self, want: Want, until: Optional[float]) -> bool:
         # Nobody fetches more than he needs from here on.
-        with self._pulling:
-            self._waiting[want] += 1
+        waiter = object()
         try:
+            with self._pulling:
+                self._waiting[want].append(waiter)
             while not self._has(want):
                 left = SLICE if until is None else min(SLICE, max(until - perf_counter(), 0.0))
                 if want != "room" or self._room() > 0:
@@ -621,7 +639,11 @@ class NativeStream:
                     return False
             return True
         finally:
-            self._waiting[want] -= 1
+            self._waits_no_more(want, waiter)
+
+    def _waits_no_more(self, want: Want, waiter: object) -> None:
+        with suppress(ValueError):
+            self._waiting[want].remove(waiter)
 
     def _until_pulled(self, seconds: float) -> bool:
         """Waits until somebody pulls what was fetched, or the run is over."""
@@ -638,7 +660,9 @@ class NativeStream:
         """Something has changed that the library does not know of."""
         bells, self._bells = self._bells, []
         for bell in bells:
-            bell.release()
+            # Somebody else may have rung it.
+            with suppress(RuntimeError):
+                bell.release()
         if self._futures:
             self._in_loop(self._resolve)
 
@@ -734,7 +758,7 @@ class NativeStream:
             "window": self._window,
             "ended": self._input_ended,
             "over": state["phase"] == "over",
-            "waiting": {"push": self._waiting["room"], "pull": self._waiting["output"]},
+            "waiting": {"push": len(self._waiting["room"]), "pull": len(self._waiting["output"])},
             "joins": state["joins"],
         }
         words = [_in_words(state, stage) for stage in at_work]
@@ -855,11 +879,12 @@ class NativeStream:
                 break
             if until is not None and perf_counter() >= until:
                 return False
-            self._waiting[want] += 1
+            waiter = object()
             try:
+                self._waiting[want].append(waiter)
                 await self._woken(until)
             finally:
-                self._waiting[want] -= 1
+                self._waits_no_more(want, waiter)
             if full and self._room() > 0:
                 break
         return True
