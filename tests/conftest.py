@@ -7,6 +7,7 @@ import importlib
 import os
 import random
 import shutil
+import signal
 from pathlib import Path
 from typing import Any, Callable
 
@@ -14,6 +15,10 @@ import pytest
 
 import remotemedia
 from remotemedia import Pipeline, native
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what is to run in the background without Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI") == "true"
