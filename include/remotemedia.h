@@ -1026,8 +1026,8 @@ int64_t rm_run_fd(struct rm_run *run);
  `text` is of kind RM_MARSHAL: `[items, answers, node]`. `items` go in as far as there is room, to
  all sources or to the one whose id is `node` (None for all); `accepted` gets how many that were.
  With the flag RM_ITEM the text is one item for all sources; and without a text the binary parts
- are the items, if there are any. `answers` are those to tasks, `[node, id, values, ...]`, where an object
- `{"code", "message", "hint"}` in place of the values is a failure (all optional; the code is
+ are the items, if there are any. `answers` are those to tasks, `[node, id, values, ...]`, where an
+ object `{"code", "message", "hint"}` in place of the values is a failure (all optional; the code is
  RM_E_NODE unless it is one of RM_E_*). Binary parts are copied, but for tensors with a `tag`: those
  are lent. Their memory must stay as it is until the tag comes in `released`, or the run and
  everything that came out of it is freed; until then no other part may have this tag.
@@ -1044,11 +1044,11 @@ int64_t rm_run_fd(struct rm_run *run);
  outputs are tensors that went in with tags, and came out whole; in the text are their tags.
 
  RM_OK: there is what was wanted, and all items are in. RM_AGAIN: not in this time, or there was no
- room for all of them; there may be something else. RM_END:
- the run is complete, and its outputs are gone. Fails, after the outputs that came before it, with
- what has ended the run; tasks that are left then are given all the same. Only if `text` has items,
- which are then not taken, it fails before it gives anything. RM_E_CLOSED also for items after
- rm_run_end and for a run that was not opened; RM_E_ARGUMENT, RM_E_UTF8 and RM_E_LIMIT for a text
+ room for all of them; there may be something else. RM_END: the run is complete, and its outputs are
+ gone. Fails, after the outputs that came before it, with what has ended the run; tasks that are
+ left then are given all the same. Only if there are items, which are then not taken, it fails before
+ it gives anything. RM_E_CLOSED also for items after rm_run_end and for a run that was not opened;
+ RM_E_ARGUMENT, RM_E_UTF8 and RM_E_LIMIT for a text
  that cannot be read. The fields `error` and `held` are overwritten: clear them before.
  */
 rm_status rm_call_exchange(struct rm_call *call,

@@ -732,11 +732,13 @@ class _Call:
         count = len(arrays)
         templates, views = self.templates, self.views
         if count > len(templates):
-            ffi = library.ffi
-            self.array = ffi.new("rm_view[]", max(count, 4))
-            views = self.views = [self.array[index] for index in range(max(count, 4))]
-            templates = self.templates = [None] * max(count, 4)
+            room = max(count, 4)
+            # Not known before it is complete, as Ctrl-C may come.
+            self.templates = []
+            self.array = library.ffi.new("rm_view[]", room)
             self.struct.parts = self.array
+            views = self.views = [self.array[index] for index in range(room)]
+            templates = self.templates = [None] * room
         if self.count != count:
             self.struct.part_count = self.count = count
         from_buffer, codes = library.from_buffer, marshal.codes

@@ -16,8 +16,6 @@ import pytest
 from remotemedia import Node, Pipeline, RunTimeoutError, native
 from remotemedia.core.session import resolve
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "raise_signal"), reason="needs signals")
-
 needs_rust = pytest.mark.skipif(not native.is_available(), reason="the native library is missing")
 ENGINES = [pytest.param(True, marks=needs_rust), False]
 

@@ -586,8 +586,9 @@ def test_two_who_wait_for_different_things_do_not_wake_each_other(monkeypatch: A
         async with Pipeline("p", [Waits()]).open(window=1) as run:
             await run.send(0)
             waiting = [asyncio.create_task(run.send(1)), asyncio.create_task(run.recv())]
-            await asyncio.sleep(0.1)
-            assert run.diagnose()["waiting"] == {"push": 1, "pull": 1}
+            while run.diagnose()["waiting"] != {"push": 1, "pull": 1}:  # noqa: ASYNC110  no event
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.01)  # Until what they have stirred up has settled.
             monkeypatch.setattr(HostedStream, "_step", counted)
             await asyncio.sleep(0.2)
             assert steps < 20

@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -1039,6 +1040,34 @@ def test_an_array_pushed_after_ctrl_c_has_its_shape() -> None:
         place.array = array
         run.push(small)
         assert numpy.array_equal(run.pull().value, small)
+
+
+def test_many_arrays_after_ctrl_c_are_those_that_were_pushed() -> None:
+    few = [numpy.full(5, float(number)) for number in range(3)]
+    many = [numpy.full(7, float(number)) for number in range(10)]
+
+    class Interrupted:
+        """Room for views, in the midst of which Ctrl-C comes."""
+
+        def __getitem__(self, at: int) -> Any:
+            raise KeyboardInterrupt
+
+    with open_(True, PassThroughNode()) as run:
+        run.push_many(few)
+        place = run._backend._sender
+        library = place.library
+        broken = SimpleNamespace(new=lambda *_: Interrupted())
+        names = {name: getattr(library, name) for name in ("from_buffer", "templates", "template")}
+        struct = place.struct
+        place.struct = SimpleNamespace(parts=None, part_count=0)
+        place.library = SimpleNamespace(ffi=broken, **names)
+        with pytest.raises(KeyboardInterrupt):
+            run.push_many(many)
+        place.library, place.struct = library, struct
+        for arrays in (few, many):
+            run.push_many(arrays)
+        pulled = [output.value for output in run.pull_many(64)]
+        assert all(map(numpy.array_equal, pulled, [*few, *few, *many])) and len(pulled) == 16
 
 
 def test_a_pull_of_what_was_fetched_wakes_who_sends() -> None:

@@ -208,11 +208,12 @@ def _woken_by_signals(loop: AbstractEventLoop) -> Generator[None, None, None]:
     if waker is None or current_thread() is not main_thread():
         yield
         return
-    before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    if before != -1:
-        # Somebody else's.
-        signal.set_wakeup_fd(before)
+    before = -1
     try:
+        before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        if before != -1:
+            # Somebody else's.
+            signal.set_wakeup_fd(before)
         yield
     finally:
         if before == -1:

@@ -457,9 +457,10 @@ class NativeStream:
         count = self._put_many(items)
         if count is None:
             count = self._put_many_slowly(items)
-        # Whoever fetches meanwhile does not wait for longer than this.
-        pace = count * _PACE / (perf_counter() - began + 1e-9)
-        self._chunk = max(1, min(FETCH, int(pace)))
+        if count:
+            # Whoever fetches meanwhile does not wait for longer than this.
+            pace = count * _PACE / (perf_counter() - began + 1e-9)
+            self._chunk = max(1, min(FETCH, int(pace)))
         return count
 
     def _put_many(self, items: list[Any]) -> Optional[int]:
