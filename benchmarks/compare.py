@@ -47,6 +47,22 @@ WORKLOADS = {
     "stream, one": ("An array of 960, in and out one at a time, streaming", STREAMED, 1),
     "stream": ("100,000 arrays, streaming, 64 inside at once, per array", STREAMED, streams.STREAM),
     "stream, many": ("The same, 1,000 in and 1,000 out, per array", STREAMED, streams.STREAM),
+    "live": (
+        f"An array of 960 after {streams.PAUSE * 1e3:g} ms of quiet, in and out, streaming",
+        "GStreamer, identity",
+        1,
+    ),
+    "stream of numbers, one": ("A float, in and out one at a time, streaming", STREAMED, 1),
+    "stream of numbers": (
+        "100,000 floats, streaming, 64 inside at once, per float",
+        STREAMED,
+        streams.STREAM,
+    ),
+    "stream of numbers, many": (
+        "The same, 1,000 in and 1,000 out, per float",
+        STREAMED,
+        streams.STREAM,
+    ),
     "python node": ("An array of 960, the node in the middle in Python", ELEMENT, 1),
     "python node, batch": ("1,000 of them in one call, per array", ELEMENT, 1_000),
     "branches": ("Recordings resampled in two branches, per call", "ours, one core", 1),
@@ -91,6 +107,8 @@ def gather(
         def add(contender: str, workload: str, sample: Any, missing: Optional[str] = None) -> None:
             if only is None or only in workload:
                 case = Case(workload, contender, sample, right.get(workload), missing=missing)
+                if workload == "live":
+                    case.most = streams.LIVE
                 cases.append(case)
 
         for peer in (*module.HERE, *module.APART):
@@ -285,17 +303,25 @@ def goals(
         "100,000 floats: json's time / ours, at least", 20,
         ratio(("list", "json, both ways"), ("list", "ours, sync")), most=False,
     )  # fmt: skip
-    streaming = ("stream", "ours, push and pull")
-    at_once = ("stream, many", "ours, push_many and pull_many")
-    goal(
-        "streaming, one at a time: GStreamer's time from Python / ours, at least", 5,
-        ratio(("stream, one", "GStreamer, identity"), ("stream, one", "ours, push and pull")),
-        most=False,
-    )  # fmt: skip
-    goal("streaming: time / GStreamer's in C", 1.0, ratio(streaming, ("stream", STREAMED)))
-    if at_once in times:
-        rate = streams.STREAM / times[at_once] / 1e6
-        goal("push_many and pull_many, in million items a second, at least", 1, rate, most=False)
+    for workload, words in (
+        ("stream, one", "streaming, one at a time"),
+        ("live", f"streaming, after {streams.PAUSE * 1e3:g} ms of quiet"),
+    ):
+        goal(
+            f"{words}: GStreamer's time from Python / ours, at least", 5,
+            ratio((workload, "GStreamer, identity"), (workload, "ours, push and pull")),
+            most=False,
+        )  # fmt: skip
+    for kind, words in ((streams.ARRAYS, "arrays"), (streams.NUMBERS, "floats")):
+        streaming = (kind, "ours, push and pull")
+        goal(f"streaming {words}: time / GStreamer's in C", 1.0, ratio(streaming, (kind, STREAMED)))
+        for text, workload, contender, least in (
+            ("push and pull", *streaming, 0.3),
+            ("push_many and pull_many", f"{kind}, many", "ours, push_many and pull_many", 1),
+        ):
+            if (workload, contender) in times:
+                rate = streams.STREAM / times[workload, contender] / 1e6
+                goal(f"{text}, million {words} a second, at least", least, rate, most=False)
     for (workload, contender), time_ in times.items():
         if workload == "python node, batch" and contender.startswith("ours, sync"):
             goal("a node in Python, per item, in us", 5, time_ / 1_000 * 1e6)

@@ -84,6 +84,36 @@ def awaited(loop: asyncio.AbstractEventLoop, call: Callable[[], Any]) -> Work:
     return lambda calls: loop.run_until_complete(many(calls))
 
 
+def paced(call: Callable[[], Any], pause: float) -> Work:
+    """Work that comes now and then: the time is that of the calls, without the pauses before."""
+
+    def work(calls: int) -> Any:
+        seconds = 0.0
+        for _ in itertools.repeat(None, calls):
+            time.sleep(pause)
+            begun = time.perf_counter()
+            result = call()
+            seconds += time.perf_counter() - begun
+        return Timed(seconds, result)
+
+    return work
+
+
+def paced_in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], Any], pause: float) -> Work:
+    """The same where it is awaited."""
+
+    async def many(calls: int) -> Any:
+        seconds = 0.0
+        for _ in itertools.repeat(None, calls):
+            await asyncio.sleep(pause)
+            begun = time.perf_counter()
+            result = await call()
+            seconds += time.perf_counter() - begun
+        return Timed(seconds, result)
+
+    return lambda calls: loop.run_until_complete(many(calls))
+
+
 def shares(result: Any, given: Any) -> Optional[bool]:
     """Whether the arrays that came out lie where those that went in do; None without arrays."""
     if not isinstance(result, list):
@@ -115,7 +145,9 @@ class Case:
     sample: Callable[[int], dict[str, Any]]
     #: The digest of what the result has to be; None if nobody knows, as all have to agree on it.
     expected: Optional[str] = None
+    #: How many calls a sample has, and at most.
     calls: int = 1
+    most: int = SAMPLE_CALLS
     #: Seconds per call, by round.
     times: list[float] = field(default_factory=list)
     #: The digests of the results.
@@ -149,8 +181,8 @@ class Case:
 
     def calibrate(self) -> None:
         once = self.turn(1)
-        once = min(once, self.turn(max(1, min(50, int(SAMPLE_SECONDS / 10 / once)))))
-        self.calls = max(1, min(SAMPLE_CALLS, int(SAMPLE_SECONDS / once)))
+        once = min(once, self.turn(max(1, min(50, self.most, int(SAMPLE_SECONDS / 10 / once)))))
+        self.calls = max(1, min(self.most, int(SAMPLE_SECONDS / once)))
 
 
 def measure(cases: list[Case], rounds: int, say: Callable[[str], None]) -> None:

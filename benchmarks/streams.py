@@ -17,28 +17,38 @@ import sys
 import tempfile
 import threading
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Callable
 
 import numpy as np
-from harness import Timed, Works, awaited, repeated
+from harness import Timed, Works, awaited, paced, paced_in_loop, repeated
 from peers import Pass, QueueChain, gst_chain
 
 FOLDER = Path(__file__).resolve().parent
+#: What streams.
+ARRAYS, NUMBERS = "stream", "stream of numbers"
 #: How many items a call of "stream" and "stream, many" has; so often the batch.
 STREAM = 100_000
 #: How many of them are inside at once.
 WINDOW = 64
+#: How long it is quiet before an item of "live", in seconds, and how many a sample has.
+PAUSE, LIVE = 0.005, 10
 
 
 def inputs() -> dict[str, list[Any]]:
     """By workload the items."""
     batch = list(np.random.default_rng(1).standard_normal((1_000, 960), dtype=np.float32))
+    numbers = np.random.default_rng(2).standard_normal(1_000).tolist()
     return {
         "stream, one": batch[:1],
         "stream": batch,
         "stream, many": batch,
+        "live": batch[:1],
+        f"{NUMBERS}, one": numbers[:1],
+        NUMBERS: numbers,
+        f"{NUMBERS}, many": numbers,
         "python node": batch[:1],
         "python node, batch": batch,
     }
@@ -88,19 +98,26 @@ def batched(push: Callable[[Any], Any], pull: Callable[[], Any], batch: list[Any
 
 
 def synchronous(
-    contender: str, push: Callable[[Any], Any], pull: Callable[[], Any], given: dict[str, list[Any]]
+    contender: str,
+    push: Callable[[Any], Any],
+    pull: Callable[[], Any],
+    given: dict[str, list[Any]],
+    kinds: Iterable[str] = (ARRAYS, NUMBERS),
 ) -> Works:
-    batch = given["stream"]
+    works: Works = {}
+    for kind in kinds:
+        batch = given[kind]
 
-    def one() -> list[Any]:
-        push(batch[0])
-        return [pull()]
+        def one(batch: list[Any] = batch) -> list[Any]:
+            push(batch[0])
+            return [pull()]
 
-    return {
-        (contender, "stream, one"): repeated(one),
-        (contender, "stream"): repeated(lambda: streamed(push, pull, batch)),
-        (contender, "stream, many"): repeated(lambda: batched(push, pull, batch)),
-    }
+        works[contender, f"{kind}, one"] = repeated(one)
+        works[contender, kind] = repeated(lambda batch=batch: streamed(push, pull, batch))
+        works[contender, f"{kind}, many"] = repeated(lambda batch=batch: batched(push, pull, batch))
+        if kind == ARRAYS:
+            works[contender, "live"] = paced(one, PAUSE)
+    return works
 
 
 def asynchronous(
@@ -110,16 +127,19 @@ def asynchronous(
     receive: Any,
     given: dict[str, list[Any]],
 ) -> Works:
-    batch = given["stream"]
+    works: Works = {}
+    for kind in (ARRAYS, NUMBERS):
+        batch = given[kind]
 
-    async def one() -> list[Any]:
-        await send(batch[0])
-        return [await receive()]
+        async def one(batch: list[Any] = batch) -> list[Any]:
+            await send(batch[0])
+            return [await receive()]
 
-    return {
-        (contender, "stream, one"): awaited(loop, one),
-        (contender, "stream"): awaited(loop, lambda: astreamed(send, receive, batch)),
-    }
+        works[contender, f"{kind}, one"] = awaited(loop, one)
+        works[contender, kind] = awaited(loop, lambda batch=batch: astreamed(send, receive, batch))
+        if kind == ARRAYS:
+            works[contender, "live"] = paced_in_loop(loop, one, PAUSE)
+    return works
 
 
 # --- here -----------------------------------------------------------------------------------------
@@ -130,7 +150,6 @@ def remotemedia(given: dict[str, list[Any]]) -> tuple[str, Works]:
     from remotemedia import Pipeline, native
     from remotemedia.nodes import PassThroughNode
 
-    batch = given["stream"]
     loop = asyncio.new_event_loop()
 
     def opened(window: int) -> Any:
@@ -139,7 +158,7 @@ def remotemedia(given: dict[str, list[Any]]) -> tuple[str, Works]:
         atexit.register(run.close)
         return run
 
-    run, many = opened(WINDOW), opened(len(batch))
+    run, many = opened(WINDOW), opened(len(given[ARRAYS]))
     arun = loop.run_until_complete(
         Pipeline("stream", [PassThroughNode() for _ in range(3)]).open(window=WINDOW).__aenter__()
     )
@@ -148,7 +167,7 @@ def remotemedia(given: dict[str, list[Any]]) -> tuple[str, Works]:
     async def receive() -> Any:
         return (await arun.recv()).value
 
-    def all_at_once() -> list[Any]:
+    def all_at_once(batch: list[Any]) -> list[Any]:
         for _ in range(STREAM // len(batch)):
             many.push_many(batch)
             last: list[Any] = []
@@ -157,8 +176,11 @@ def remotemedia(given: dict[str, list[Any]]) -> tuple[str, Works]:
         return [output.value for output in last]
 
     works = synchronous("ours, push and pull", run.push, lambda: run.pull().value, given)
-    del works["ours, push and pull", "stream, many"]
-    works["ours, push_many and pull_many", "stream, many"] = repeated(all_at_once)
+    for kind in (ARRAYS, NUMBERS):
+        del works["ours, push and pull", f"{kind}, many"]
+        works["ours, push_many and pull_many", f"{kind}, many"] = repeated(
+            lambda batch=given[kind]: all_at_once(batch)
+        )
     works.update(asynchronous("ours, send and recv", loop, arun.send, receive, given))
     return native.version(), works
 
@@ -244,17 +266,21 @@ def gstreamer_in_c(given: dict[str, list[Any]]) -> tuple[str, Works]:
             numbers = (str(n) for n in (calls * count, batch[0].nbytes, window))
             command = [str(program), *numbers, str(content), str(output)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            result = list(np.fromfile(output, np.float32).reshape(batch.shape))
-            return Timed(float(done.stdout), result)
+            result = np.fromfile(output, batch.dtype).reshape(batch.shape)
+            return Timed(float(done.stdout), result.tolist() if batch.ndim == 1 else list(result))
 
         work.folder = folder  # type: ignore[attr-defined]
         return work
 
     name = "GStreamer, identity, in C"
     return version, {
-        (name, "stream, one"): works("stream, one", 1, 1),
-        (name, "stream"): works("stream", STREAM, WINDOW),
-        (name, "stream, many"): works("stream, many", STREAM, len(given["stream"])),
+        (name, f"{kind}{way}"): works(f"{kind}{way}", count, window)
+        for kind in (ARRAYS, NUMBERS)
+        for way, count, window in (
+            (", one", 1, 1),
+            ("", STREAM, WINDOW),
+            (", many", STREAM, len(given[kind])),
+        )
     }
 
 
@@ -265,7 +291,7 @@ def gstreamer(given: dict[str, list[Any]]) -> tuple[str, Works]:
     """From Python: three times identity; and an element in Python between two of them."""
     native = "identity silent=true"
     push, pull = gst_chain(" ! ".join([native] * 3))
-    works = synchronous("GStreamer, identity", push, pull, given)
+    works = synchronous("GStreamer, identity", push, pull, given, [ARRAYS])
     import gi
 
     gi.require_version("GstBase", "1.0")

@@ -128,10 +128,18 @@
 #define RM_INLINE 2
 /* Flag of a call: the text for rm_call_exchange is one item. */
 #define RM_ITEM 16
+
+/*
+ Flag of a call: without a text for rm_call_exchange, the items are the rows of the binary parts:
+ of tensors, along the first axis. Flag of what an exchange with RM_INLINE gave: there are several
+ outputs and no tasks, all outputs are small tensors of one element type and shape, and the text is
+ `[items, nodes, rows]`, where `rows` stands as one tensor whose rows are their values.
+ */
+#define RM_ROWS 8
 /* Flag of what a call gave: there may be objects with the key "$rm" in the text, or tuples. */
 #define RM_ESCAPED 2
 /* Flag of what a call gave: it lies in the memory of the call's run, or of what is held. */
-#define RM_HELD 8
+#define RM_HELD 32
 /*
  Flag of what a call gave, with RM_DETACH: the outputs are tensors, the same ones as the parts of
  the input, in the same order, with the same memory; in the text None stands for them.
@@ -443,7 +451,7 @@ typedef struct DLManagedTensorVersioned {
 typedef struct rm_call {
   /* In: sizeof(rm_call) of the side that made the struct. */
   uint32_t struct_size;
-  /* In: RM_DETACH, RM_INLINE and RM_ITEM, or 0. */
+  /* In: RM_DETACH, RM_INLINE, RM_ITEM and RM_ROWS, or 0. */
   uint32_t flags;
   /* In: what to run. */
   const struct rm_pipeline *pipeline;
@@ -461,7 +469,7 @@ typedef struct rm_call {
   char *buffer;
   /* In: how many bytes of room there are. */
   size_t buffer_len;
-  /* Out: RM_ESCAPED, RM_UNCHANGED and RM_HELD, or 0. */
+  /* Out: RM_ESCAPED, RM_UNCHANGED, RM_HELD and RM_ROWS, or 0. */
   uint32_t given;
   /* Out: how many parts the outputs have. */
   uint32_t given_count;
@@ -786,9 +794,11 @@ rm_status rm_pipeline_new_hosted(struct rm_runtime *runtime,
                                  struct rm_error **error);
 
 /*
- What a pipeline consists of, in the order of the manifest:
- `{"name", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}`. A heavy node may take
- more than about 100 microseconds for a value.
+ What a pipeline consists of:
+ `{"name", "stages", "threaded", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}`, with
+ the nodes in the order of the manifest. A heavy node may take more than about 100 microseconds for
+ a value. The nodes of a stage work one after the other, and stages beside each other; `threaded`
+ says whether any works on the library's threads, as heavy nodes and nodes that wait do.
  */
 rm_status rm_pipeline_info(const struct rm_pipeline *pipeline,
                            struct rm_data **out,
@@ -1026,9 +1036,10 @@ int64_t rm_run_fd(struct rm_run *run);
  `text` is of kind RM_MARSHAL: `[items, answers, node]`. `items` go in as far as there is room, to
  all sources or to the one whose id is `node` (None for all); `accepted` gets how many that were.
  With the flag RM_ITEM the text is one item for all sources; and without a text the binary parts
- are the items, if there are any. `answers` are those to tasks, `[node, id, values, ...]`, where an
- object `{"code", "message", "hint"}` in place of the values is a failure (all optional; the code is
- RM_E_NODE unless it is one of RM_E_*). Binary parts are copied, but for tensors with a `tag`: those
+ are the items, if there are any, or with RM_ROWS their rows, each of which is copied. `answers`
+ are those to tasks, `[node, id, values, ...]`, where an object `{"code", "message", "hint"}` in
+ place of the values is a failure (all optional; the code is RM_E_NODE unless it is one of RM_E_*).
+ Binary parts are copied, but for tensors with a `tag`: those
  are lent. Their memory must stay as it is until the tag comes in `released`, or the run and
  everything that came out of it is freed; until then no other part may have this tag.
 

@@ -66,9 +66,11 @@
 
 #define RM_ITEM 16
 
+#define RM_ROWS 8
+
 #define RM_ESCAPED 2
 
-#define RM_HELD 8
+#define RM_HELD 32
 
 #define RM_UNCHANGED 4
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import marshal
 import sys
+from operator import attrgetter, methodcaller
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 from remotemedia.audio import Audio
@@ -30,8 +31,12 @@ from remotemedia.media import Media
 MAX_DEPTH = 100
 
 ESCAPE = "$rm"
-_MIN_INT = -(2**63)
-_MAX_INT = 2**64 - 1
+#: Which ints are values.
+MIN_INT = -(2**63)
+MAX_INT = 2**64 - 1
+#: Up to how many bytes an array costs less to copy than to lend.
+_SMALL = 16_384
+_copied, _form = methodcaller("copy"), attrgetter("dtype", "shape")
 
 Path = tuple[Any, ...]
 
@@ -141,7 +146,7 @@ def _walk(value: Any, path: Path, parts: list[Part], place: str, levels: int) ->
     if kind is bool or kind is float or value is None:
         return value
     if kind is int:
-        if not _MIN_INT <= value <= _MAX_INT:
+        if not MIN_INT <= value <= MAX_INT:
             raise _refuse(
                 MarshalOverflowError,
                 path,
@@ -494,6 +499,41 @@ def inline(code: int, data: bytes, shape: Optional[tuple[int, ...]] = None) -> A
     if dtype in _dtypes:
         _inline[code] = _dtypes[dtype]
     return array
+
+
+def rows(code: int, data: bytes, shape: tuple[int, ...]) -> list[Any]:
+    """The arrays whose bytes stand in the text as the rows of one; each has memory of its own."""
+    known = _inline.get(code)
+    if known is not None:
+        frombuffer, numpy_dtype = known
+        return list(map(_copied, frombuffer(data, numpy_dtype).reshape(shape)))
+    size, shape = len(data) // shape[0], shape[1:]
+    pieces = (data[at : at + size] for at in range(0, len(data), size))
+    return [inline(code, piece, shape) for piece in pieces]
+
+
+def stacked(arrays: list[Any]) -> Any:
+    """Small NumPy arrays as the rows of one that is nobody else's; None if they are not alike."""
+    first = arrays[0]
+    if not is_small(first) or len(set(map(type, arrays))) > 1:
+        return None
+    try:
+        if len(set(map(_form, arrays))) > 1:
+            return None
+        return sys.modules["numpy"].concatenate(arrays).reshape(len(arrays), *first.shape)
+    except (ValueError, TypeError):
+        return None
+
+
+def empty_rows(count: int, like: Any) -> Any:
+    """Room for so many NumPy arrays like this one, as the rows of one."""
+    return sys.modules["numpy"].empty((count, *like.shape), like.dtype)
+
+
+def is_small(array: Any) -> bool:
+    """Whether a NumPy array, in a form that has been met, can be a row: it is to be copied."""
+    known = codes.get(type(array), ())
+    return array.dtype in known and 0 < array.nbytes <= _SMALL and array.ndim > 0
 
 
 def restore(value: Any, part: Callable[[int], Any]) -> Any:

@@ -69,7 +69,7 @@ _RM_INLINE = 2
 ITEM = 16
 _RM_ESCAPED = 2
 _RM_UNCHANGED = 4
-_RM_HELD = 8
+_RM_HELD = 32
 _OBJECTS = ("error", "data", "pipeline", "run", "queue")
 _KINDS = {"bytes": 2, "tensor": 3, "audio": 4, "video": 5}
 #: How long the library works before Python gets to look for signals.
@@ -480,7 +480,9 @@ class Prepared:
 
     @property
     def info(self) -> dict[str, Any]:
-        """``{"name", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}``."""
+        """``{"name", "stages", "threaded", "nodes": [{"id", "node_type", "heavy", "source",
+        "sink"}]}``: what it consists of, how many groups of nodes work beside each other, and
+        whether any is on a thread of the library's."""
         library = self._library
         out = library.out("data")
         library.check(library.lib.rm_pipeline_info, self._slot[0], out)
@@ -495,6 +497,13 @@ class Prepared:
     def heavy(self) -> bool:
         """Whether a node may take more than about 100 microseconds for a value."""
         return any(node["heavy"] for node in self.info["nodes"])
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether items go through one after the other, on the thread that puts them in; so that
+        it makes no difference who does that, and when."""
+        info = self.info
+        return not (self.host_types or info["threaded"]) and info["stages"] == 1
 
     def open(self, window: int, timeout: Optional[float]) -> tuple[_Library, Any]:
         """Opens a run that is fed piece by piece: the library, and the place of the ``rm_run``."""

@@ -957,7 +957,7 @@ def test_nothing_is_left_behind() -> None:
     assert (native.handles(), len(os.listdir("/proc/self/fd"))) == before
 
 
-@pytest.mark.parametrize("wrap", [lambda n: n, lambda n: [n]], ids=["numbers", "lists"])
+@pytest.mark.parametrize("wrap", [str, lambda n: [n]], ids=["texts", "lists"])
 def test_a_signal_between_crossing_and_counting_loses_nothing(monkeypatch: Any, wrap: Any) -> None:
     from remotemedia.core import native_stream
 
@@ -1043,8 +1043,9 @@ def test_an_array_pushed_after_ctrl_c_has_its_shape() -> None:
 
 
 def test_many_arrays_after_ctrl_c_are_those_that_were_pushed() -> None:
-    few = [numpy.full(5, float(number)) for number in range(3)]
-    many = [numpy.full(7, float(number)) for number in range(10)]
+    # Of different shapes, as others go in as rows.
+    few = [numpy.full(5 + number, float(number)) for number in range(3)]
+    many = [numpy.full(7 + number, float(number)) for number in range(10)]
 
     class Interrupted:
         """Room for views, in the midst of which Ctrl-C comes."""

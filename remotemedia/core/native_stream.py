@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from itertools import repeat
+from itertools import repeat, starmap
 from marshal import dumps, loads
 from threading import Lock, RLock, get_ident
 from time import perf_counter
@@ -49,7 +49,7 @@ __all__ = ["NativeStream"]
 AGAIN, END = 1, 2
 WANTS: dict[Want, int] = {"room": 1, "output": 2, "end": 8, "begin": 16}
 WANT_TASK, WANT_END = 4, 8
-HELD, ESCAPED = 8, 2
+HELD, ESCAPED, ROWS = 32, 2, 8
 #: How long the library works before Python gets to look for signals.
 SLICE = 0.05
 SLICE_US = round(SLICE * 1e6)
@@ -102,12 +102,16 @@ class NativeStream:
         "_cancelled",
         "_chunk",
         "_closed",
+        "_count",
         "_cross",
         "_error",
         "_fd",
         "_fetched",
         "_floor",
+        "_form",
         "_futures",
+        "_gathered",
+        "_gathers",
         "_ids",
         "_input_ended",
         "_last",
@@ -125,6 +129,7 @@ class NativeStream:
         "_pushing",
         "_sender",
         "_slot",
+        "_stacker",
         "_told",
         "_waiting",
         "_window",
@@ -147,9 +152,17 @@ class NativeStream:
         #: Places for items that are scalars, and for those that are arrays.
         self._pusher: Any = None
         self._lender: Any = None
-        #: One for many items, and how many may go in together.
+        #: Places for many items, and for arrays that are rows; how many may go in together.
         self._sender: Any = None
+        self._stacker: Any = None
         self._chunk = FETCH
+        #: Items that were taken and are not in, as long as there are outputs to be pulled before
+        #: what they give: numbers, or the rows of an array, whose dtype and shape these are; how
+        #: many; and whether items are gathered so.
+        self._gathered: Any = [None] * FETCH
+        self._form: Any = None
+        self._count = 0
+        self._gathers = prepared.is_plain
         #: Held by who puts in items, and by who fetches outputs: the same, as who puts in fetches
         #: as well. If Ctrl-C comes just when somebody has it, he can have it again.
         self._pushing: Any = RLock()
@@ -271,7 +284,7 @@ class NativeStream:
             self._forget(call)
             self._error = error
         if error is not None or status == END:
-            self._over = True
+            self._over, self._gathers = True, False
         if self._cancelled:
             self._fetched.clear()
         return status
@@ -284,18 +297,23 @@ class NativeStream:
     def _take(self, call: Any) -> None:
         struct = call.struct
         given = struct.given
-        outputs, tasks = loads(call.text if given < HELD else call.long_text())  # noqa: S302
+        text = loads(call.text if given < HELD else call.long_text())  # noqa: S302
         made: Any = None
         floor = self._floor
-        # Most often it is one output, a scalar or a small array.
-        if len(outputs) == 3 and not tasks:
-            item, node, value = outputs
-            is_array = given == ESCAPED and type(value) is tuple
-            if (is_array or not given) and item >= floor:
-                value = inline(*value) if is_array else value
-                made = (_new(Output, (value, self._ids[node], item, None)),)
-        if made is None:
-            made = self._made(call, given, outputs, tasks)
+        if given & ROWS:
+            items, nodes, rows = text
+            made = self._outputs(items, nodes, marshal.rows(*rows), repeat(None))
+        else:
+            outputs, tasks = text
+            # Most often it is one output, a scalar or a small array.
+            if len(outputs) == 3 and not tasks:
+                item, node, value = outputs
+                is_array = given == ESCAPED and type(value) is tuple
+                if (is_array or not given) and item >= floor:
+                    value = inline(*value) if is_array else value
+                    made = (_new(Output, (value, self._ids[node], item, None)),)
+            if made is None:
+                made = self._made(call, given, outputs, tasks)
         # Nothing comes between these.
         struct.len = 0
         self._left = None
@@ -321,12 +339,17 @@ class NativeStream:
             read = reader(self._library, call, self._known, self._keeps)
             values = marshal.restore(values, read)
             pts = [value.pts if isinstance(value, Media) else None for value in values]
+        if tasks:
+            self._take_tasks(tasks, read)
+        return self._outputs(items, outputs[1::3], values, pts)
+
+    def _outputs(
+        self, items: list[Any], nodes: list[int], values: Any, pts: Iterable[Optional[float]]
+    ) -> list[Any]:
         if items and items[-1] < 0:
             # What was flushed comes last.
             items = [item if item >= 0 else None for item in items]
-        ids = map(self._ids.__getitem__, outputs[1::3])
-        if tasks:
-            self._take_tasks(tasks, read)
+        ids = map(self._ids.__getitem__, nodes)
         made = list(map(_new, repeat(Output), zip(values, ids, items, pts)))
         floor = self._floor
         if floor:
@@ -344,7 +367,7 @@ class NativeStream:
 
     def _forget(self, call: Any) -> Optional[str]:
         """Does not use a place again; says which one it was."""
-        for name in ("_place", "_pusher", "_lender", "_sender"):
+        for name in ("_place", "_pusher", "_lender", "_sender", "_stacker"):
             if getattr(self, name) is call:
                 setattr(self, name, None)
                 return name
@@ -371,6 +394,10 @@ class NativeStream:
         # The usual way for the usual items, scalars and NumPy arrays, at little cost: what is there
         # to be pulled comes with the same crossing. What is unusual or wrong goes the other way.
         kind = type(value)
+        if self._gathers and self._fetched and node is None:
+            item = self._gather(kind, value)
+            if item is not None:
+                return item
         if node is None and kind in SCALARS:
             text = dumps(value, 2)
         elif node is None and kind in codes:
@@ -382,6 +409,11 @@ class NativeStream:
             slot = self._slot
             if slot is None or self._left is not None or self._waiting["output"]:
                 return self._push_slowly(value, node)
+            if self._count:
+                self._put_gathered()
+                item = self._gather(kind, value) if self._fetched else None
+                if item is not None:
+                    return item
             if self._fetched and self._room() <= 0:
                 self._check_open()
                 return None
@@ -415,6 +447,98 @@ class NativeStream:
 
     #: Who puts in items works.
     push = try_push
+
+    def _gather(self, kind: type, value: Any) -> Optional[int]:
+        """Takes an item that goes in with those after it: what it gives comes after outputs that
+        nobody has pulled, and who finds none of these puts it in. None if it is to go in now."""
+        with self._pulling:
+            count = self._count
+            number = self._pushed + count
+            try:
+                oldest = self._fetched[0].item
+            except IndexError:
+                return None
+            if (
+                oldest is None
+                or number - oldest >= self._window
+                or count >= self._chunk
+                or self._waiting["output"]
+                or not self._gathers
+            ):
+                return None
+            if kind is float or (kind is int and marshal.MIN_INT <= value <= marshal.MAX_INT):
+                form = None
+            elif kind in codes:
+                form = value.dtype, value.shape
+            else:
+                return None
+            if form != self._form and (count or not self._gather_such(form, value)):
+                return None
+            self._gathered[count] = value
+            self._count = count + 1
+        return number
+
+    def _gather_such(self, form: Any, value: Any) -> bool:
+        """Gathers what has this form from here on, if it can."""
+        if form is not None and not marshal.is_small(value):
+            return False
+        self._form = self
+        self._gathered = [None] * FETCH if form is None else marshal.empty_rows(FETCH, value)
+        self._form = form
+        return True
+
+    def _put_in_gathered(self, wait: bool = True) -> None:
+        """The same by anybody; unless he is to ``wait``, only if nobody else has the lock."""
+        if self._count and self._pulling.acquire(wait):
+            try:
+                self._put_gathered()
+            finally:
+                self._pulling.release()
+
+    def _put_gathered(self) -> None:
+        """Puts in what was gathered, by who has the lock."""
+        if self._left is not None:
+            self._take_left()
+        # Who has the slot keeps the run.
+        count, number, slot = self._count, self._pushed, self._slot
+        if not count or slot is None:
+            return
+        began = perf_counter()
+        items = self._gathered[:count]
+        try:
+            if self._form is None:
+                accepted = self._cross_with([], b"".join((_MANY, dumps(items, 2), _ALL)))
+            else:
+                accepted = self._cross_with([items], b"", rows=True)
+            if accepted < 0 and self._state()["phase"] != "over":
+                # It is not the end of the run, which everybody is told of in their turn.
+                text, parts = marshal.encode(list(items), "input", 1)
+                accepted = self._ask(0, 0, b"".join((_MANY, text, _ALL)), parts)[1]
+            assert accepted in (count, -1), "there is room for what was gathered"
+            self._pushed, self._count = number + count, 0
+        except BaseException:
+            # Ctrl-C, for one: items may be in that nobody has counted.
+            self._pushed = self._state()["items"]
+            self._count = number + count - self._pushed
+            raise
+        self._keep_pace(count, began)
+
+    def _cross_with(self, arrays: list[Any], text: bytes, rows: bool = False) -> int:
+        """Puts in many items, by who has the lock: what the text has, or arrays, or their rows. How
+        many are in; -1 if they were refused."""
+        name = "_stacker" if rows else "_sender"
+        place = getattr(self, name)
+        if place is None:
+            place = self._library.place()
+            place.struct.session, place.struct.most = self._run()[0], FETCH
+            if rows:
+                place.struct.flags |= ROWS
+            setattr(self, name, place)
+        lent = place.lend(arrays)
+        if lent is None:
+            return -1
+        self._left = place
+        return self._put_is_done(place, self._cross(place.struct, text, len(text)))
 
     def _put_is_done(self, place: Any, status: int) -> int:
         """Keeps what a crossing has brought that was to put in items: how many are in, -1 if they
@@ -458,15 +582,21 @@ class NativeStream:
         if count is None:
             count = self._put_many_slowly(items)
         if count:
-            # Whoever fetches meanwhile does not wait for longer than this.
-            pace = count * _PACE / (perf_counter() - began + 1e-9)
-            self._chunk = max(1, min(FETCH, int(pace)))
+            self._keep_pace(count, began)
         return count
+
+    def _keep_pace(self, count: int, began: float) -> None:
+        """Whoever fetches while many items are put in does not wait for longer than that."""
+        pace = count * _PACE / (perf_counter() - began + 1e-9)
+        self._chunk = max(1, min(FETCH, int(pace)))
 
     def _put_many(self, items: list[Any]) -> Optional[int]:
         """The usual way for usual items, as in :meth:`try_push`; None for others."""
-        arrays, text = items, b""
-        if type(items[0]) not in codes:
+        arrays, text, rows = items, b"", None
+        if type(items[0]) in codes:
+            rows = marshal.stacked(items)
+            arrays = items if rows is None else [rows]
+        else:
             guess = marshal.guess(items)
             if guess is None:
                 return None
@@ -475,20 +605,13 @@ class NativeStream:
             slot = self._slot
             if slot is None or self._left is not None or self._waiting["output"]:
                 return None
+            if self._count:
+                self._put_gathered()
             if self._room() < len(items):
-                return None
-            place = self._sender
-            if place is None:
-                place = self._sender = self._library.place()
-                place.struct.session, place.struct.most = slot[0], FETCH
-            lent = place.lend(arrays)
-            if lent is None:
                 return None
             number = self._pushed
             try:
-                self._left = place
-                status = self._cross(place.struct, text, len(text))
-                count = self._put_is_done(place, status)
+                count = self._cross_with(arrays, text, rows is not None)
                 self._pushed = number + max(count, 0)
             except BaseException:
                 self._pushed = self._state()["items"]
@@ -510,6 +633,8 @@ class NativeStream:
         """Puts items in: the number of the first, and how many there was room for."""
         with self._pushing:
             try:
+                if self._count:
+                    self._put_gathered()
                 number = self._pushed
                 if self._room() < most:
                     self._check_open()
@@ -543,7 +668,9 @@ class NativeStream:
             oldest = self._fetched[0].item
         except IndexError:
             return self._window
-        return self._window if oldest is None else self._window - (self._pushed - oldest)
+        if oldest is None:
+            return self._window
+        return self._window - (self._pushed + self._count - oldest)
 
     def _check_open(self) -> None:
         """Raises what there is to say to somebody who pushes, though the library is not asked."""
@@ -562,6 +689,10 @@ class NativeStream:
 
     def end(self) -> None:
         library, slot = self._library, self._slot
+        if self._gathers:
+            with self._pulling:
+                self._gathers = False
+                self._put_gathered()
         self._input_ended = True
         if slot is not None:
             # What has ended the run is for those who push or pull.
@@ -572,6 +703,8 @@ class NativeStream:
         fetched = self._fetched
         if len(fetched) < max(most, 1) and not self._over:
             with self._pulling:
+                if self._count:
+                    self._put_gathered()
                 missing = most - len(fetched)
                 if not self._over and (missing > 0 if most else self._is_over()):
                     # Who waits in the library is not to miss what he waits for.
@@ -595,12 +728,9 @@ class NativeStream:
         if self._closed:
             raise closed()
         outputs: list[Output] = []
-        take, add = fetched.popleft, outputs.append
-        try:
-            for _ in repeat(None, most):
-                add(take())
-        except IndexError:
-            pass
+        # Somebody else may take the last ones at the same time.
+        with suppress(IndexError):
+            outputs.extend(starmap(fetched.popleft, repeat((), min(most, len(fetched)))))
         if outputs:
             if self._bells or self._futures:
                 self._ring()
@@ -628,6 +758,8 @@ class NativeStream:
         waiter = object()
         try:
             with self._pulling:
+                if self._count:
+                    self._put_gathered()
                 self._waiting[want].append(waiter)
             while not self._has(want):
                 left = SLICE if until is None else min(SLICE, max(until - perf_counter(), 0.0))
@@ -685,7 +817,8 @@ class NativeStream:
         slot = self._slot
         if slot is not None:
             self._library.lib.rm_run_cancel(slot[0])
-            self._cancelled = True
+            self._cancelled, self._gathers = True, False
+            self._count = 0
             self._fetched.clear()
             self._ring()
 
@@ -693,6 +826,7 @@ class NativeStream:
         library, slot = self._library, self._slot
         if slot is None or self._state()["phase"] == "over":
             return
+        self._put_in_gathered()
         self._floor = self._state()["items"]
         library.check(library.lib.rm_run_interrupt, slot[0])
         self._fetched.clear()
@@ -709,6 +843,7 @@ class NativeStream:
                 hint=did_you_mean(node, self._ids, ""),
             )
         name, text = node.encode(), params_json(node, params)
+        self._put_in_gathered()
         try:
             library.check(
                 library.lib.rm_run_set, self._run()[0], name, len(name), text, len(text),
@@ -723,6 +858,7 @@ class NativeStream:
             raise refusal from refusal.__cause__
 
     def report(self) -> dict[str, Any]:
+        self._put_in_gathered(wait=False)
         return self._query(self._library.lib.rm_run_report, "report")
 
     def _state(self) -> dict[str, Any]:
@@ -740,9 +876,10 @@ class NativeStream:
     def progress(self) -> object:
         nodes = self.report()["nodes"].values()
         counts = [(node["items_in"], node["items_out"], node["time_us"]) for node in nodes]
-        return self._pushed, len(self._fetched), counts
+        return self._pushed + self._count, len(self._fetched), counts
 
     def diagnose(self) -> dict[str, Any]:
+        self._put_in_gathered(wait=False)
         state, fetched = self._state(), len(self._fetched)
         at_work = [stage for stage in state["stages"] if stage["state"] == "running"]
         first: dict[str, Any] = at_work[0] if at_work else {}
@@ -792,7 +929,8 @@ class NativeStream:
 
     def _forget_places(self) -> None:
         """The garbage collector may have freed them, see above."""
-        self._place = self._left = self._pusher = self._lender = self._sender = None
+        self._place = self._left = None
+        self._pusher = self._lender = self._sender = self._stacker = None
         self._calls.clear()
 
     def abandon(self) -> None:
@@ -810,7 +948,7 @@ class NativeStream:
         self._fetched.clear()
         self._leave_loop()
         self._place = self._left = self._slot = None
-        self._pusher = self._lender = self._sender = None
+        self._pusher = self._lender = self._sender = self._stacker = None
         self._ring()
 
     # --- in an event loop -------------------------------------------------------------------------
@@ -874,6 +1012,7 @@ class NativeStream:
 
     async def ready(self, want: Want, until: Optional[float]) -> bool:
         while not self._has(want):
+            self._put_in_gathered()
             # Full with outputs that were fetched, it waits for somebody to pull, or for the end.
             full = want == "room" and self._room() <= 0
             if self._ask(WANT_END if full else WANTS[want], 0)[0] != AGAIN:

@@ -985,6 +985,69 @@ static void small_parts_stand_in_the_text(void) {
     rm_run_free(run);
 }
 
+static void rows_are_items_and_outputs(void) {
+    rm_run *run = open_one("Multiply", "{\"factor\": 2}", 8);
+    static float numbers[6] = {0, 1, 2, 3, 4, 5};
+    static const int64_t shape[3] = {3, 2, 0};
+    rm_view parts[2];
+    for (int i = 0; i < 2; i++)
+        parts[i] = (rm_view){.struct_size = sizeof *parts,
+                             .kind = RM_TENSOR,
+                             .data = numbers,
+                             .byte_len = sizeof numbers,
+                             .shape = shape,
+                             .ndim = 2,
+                             .dtype_code = 2,
+                             .dtype_bits = 32,
+                             .dtype_lanes = 1};
+    rm_call call = place_for(run);
+    call.flags = RM_INLINE | RM_ROWS;
+    call.parts = parts;
+    call.part_count = 1;
+    OK(exchange(&call, SILENCE));
+    CHECK(call.accepted == 3 && call.given == (RM_ESCAPED | RM_ROWS) && call.given_count == 0);
+    CHECK(is_text(&call, BYTES("[" N3 "[" N3 "i" N0 "i" N1 "i" N2 "[" N3 "i" N0 "i" N0 "i" N0 "(" N3
+                               "i\040\002\000\000s\030\000\000\000"
+                               "\000\000\000\000\000\000\000\100\000\000\200\100\000\000\300\100"
+                               "\000\000\000\101\000\000\040\101(" N2 "i" N3 "i" N2)));
+    CHECK(numbers[5] == 5); /* what is the host's is not written to */
+
+    /* One output is none of several, and those that differ are not alike. */
+    static const int64_t one[2] = {1, 6}, flat[1] = {6};
+    parts[0].shape = one;
+    OK(exchange(&call, SILENCE));
+    CHECK(call.accepted == 1 && call.given == RM_ESCAPED);
+    call.part_count = 2;
+    OK(exchange(&call, SILENCE));
+    CHECK(call.accepted == 4 && call.given == RM_ESCAPED);
+    /* Rows of one number each are none either. */
+    parts[0].shape = flat;
+    parts[0].ndim = 1;
+    call.part_count = 1;
+    OK(exchange(&call, SILENCE));
+    CHECK(call.accepted == 6 && call.given == RM_ESCAPED);
+
+    call.most = 0;
+    parts[0].shape = shape;
+    parts[0].ndim = 2;
+    call.part_count = 2;
+    OK(exchange(&call, SILENCE));
+    AGAIN(exchange(&call, SILENCE)); /* as many as there is room for */
+    CHECK(call.accepted == 2);
+
+    parts[0].ndim = 0;
+    parts[0].byte_len = sizeof *numbers;
+    call.part_count = 1;
+    FAILS(RM_E_ARGUMENT, exchange(&call, SILENCE));
+    CHECK(call.accepted == 0);
+    parts[0].ndim = 3;
+    parts[0].byte_len = 0;
+    FAILS(RM_E_ARGUMENT, exchange(&call, SILENCE));
+    parts[0].kind = RM_BYTES;
+    FAILS(RM_E_ARGUMENT, exchange(&call, SILENCE));
+    rm_run_free(run);
+}
+
 static void what_has_no_room_is_held(void) {
     rm_run *run = open_one("PassThrough", "{}", 0);
     for (int times = 0; times < 2; times++) {
@@ -1509,6 +1572,7 @@ int main(void) {
     RUN(a_part_with_a_tag_is_lent);
     RUN(an_item_goes_as_it_is);
     RUN(small_parts_stand_in_the_text);
+    RUN(rows_are_items_and_outputs);
     RUN(what_has_no_room_is_held);
     RUN(a_text_that_is_wrong_is_refused);
     RUN(a_node_of_the_hosts_lives_as_others_do);

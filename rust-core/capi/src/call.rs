@@ -33,10 +33,15 @@ pub const RM_DETACH: u32 = 1;
 pub const RM_INLINE: u32 = 2;
 /// Flag of a call: the text for rm_call_exchange is one item.
 pub const RM_ITEM: u32 = 16;
+/// Flag of a call: without a text for rm_call_exchange, the items are the rows of the binary parts:
+/// of tensors, along the first axis. Flag of what an exchange with RM_INLINE gave: there are several
+/// outputs and no tasks, all outputs are small tensors of one element type and shape, and the text is
+/// `[items, nodes, rows]`, where `rows` stands as one tensor whose rows are their values.
+pub const RM_ROWS: u32 = 8;
 /// Flag of what a call gave: there may be objects with the key "$rm" in the text, or tuples.
 pub const RM_ESCAPED: u32 = 2;
 /// Flag of what a call gave: it lies in the memory of the call's run, or of what is held.
-pub const RM_HELD: u32 = 8;
+pub const RM_HELD: u32 = 32;
 /// Flag of what a call gave, with RM_DETACH: the outputs are tensors, the same ones as the parts of
 /// the input, in the same order, with the same memory; in the text None stands for them.
 pub const RM_UNCHANGED: u32 = 4;
@@ -54,7 +59,7 @@ pub const RM_UNCHANGED: u32 = 4;
 pub struct rm_call {
     /// In: sizeof(rm_call) of the side that made the struct.
     pub struct_size: u32,
-    /// In: RM_DETACH, RM_INLINE and RM_ITEM, or 0.
+    /// In: RM_DETACH, RM_INLINE, RM_ITEM and RM_ROWS, or 0.
     pub flags: u32,
     /// In: what to run.
     pub pipeline: *const rm_pipeline,
@@ -72,7 +77,7 @@ pub struct rm_call {
     pub buffer: *mut c_char,
     /// In: how many bytes of room there are.
     pub buffer_len: usize,
-    /// Out: RM_ESCAPED, RM_UNCHANGED and RM_HELD, or 0.
+    /// Out: RM_ESCAPED, RM_UNCHANGED, RM_HELD and RM_ROWS, or 0.
     pub given: u32,
     /// Out: how many parts the outputs have.
     pub given_count: u32,

@@ -288,6 +288,24 @@ fn unpacked(part: &Value) -> Option<Vec<Value>> {
     Some(floats.map(|float| Value::Float(f64::from_ne_bytes(*float))).collect())
 }
 
+/// The tensor that a value is, if it may stand in a text; one that was lent stands there as its
+/// label.
+pub fn small(value: &Value) -> Option<&Tensor> {
+    match value {
+        Value::Tensor(tensor) if tensor.label() == 0 && tensor.bytes().len() <= SMALL => {
+            Some(tensor)
+        }
+        _ => None,
+    }
+}
+
+/// Whether tensors of one dimension or more can be the rows of one.
+pub fn are_alike(tensors: &[&Tensor]) -> bool {
+    let Some((first, rest)) = tensors.split_first() else { return false };
+    let alike = |other: &&Tensor| other.dtype() == first.dtype() && other.shape() == first.shape();
+    !first.is_empty() && !first.shape().is_empty() && rest.iter().all(alike)
+}
+
 /// Writes a text piece by piece.
 pub struct Writer<'a> {
     out: Vec<u8>,
@@ -393,17 +411,7 @@ impl<'a> Writer<'a> {
                 self.bytes(bytes.bytes())?;
             }
             Value::Tensor(tensor) if self.inline && tensor.bytes().len() <= SMALL => {
-                self.escaped = true;
-                let (dtype, shape) = (tensor.dtype(), tensor.shape());
-                self.out.push(b'(');
-                self.count(if shape.len() == 1 { 2 } else { 3 })?;
-                self.small(i32::from(dtype.code) << 8 | i32::from(dtype.bits));
-                self.bytes(tensor.bytes())?;
-                if shape.len() != 1 {
-                    self.out.push(b'(');
-                    self.count(shape.len())?;
-                    shape.iter().for_each(|&size| self.int(size));
-                }
+                self.tensor(tensor.dtype(), tensor.shape(), &[tensor])?;
             }
             Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) | Value::Frame(_) => {
                 self.escape();
@@ -411,6 +419,35 @@ impl<'a> Writer<'a> {
                 self.out.push(b'0');
                 self.parts.push(value.clone());
             }
+        }
+        Ok(())
+    }
+
+    /// Tensors that are alike, as the rows of one.
+    ///
+    /// # Errors
+    /// `RM_E_LIMIT` if they are too many.
+    pub fn rows(&mut self, rows: &[&Tensor]) -> Result<()> {
+        let Some(first) = rows.first() else { return Ok(()) };
+        let shape = [&[rows.len() as i64], first.shape()].concat();
+        self.tensor(first.dtype(), &shape, rows)
+    }
+
+    /// A tensor that stands in the text, whose bytes are those of these, one after the other.
+    fn tensor(&mut self, dtype: DType, shape: &[i64], pieces: &[&Tensor]) -> Result<()> {
+        self.escaped = true;
+        self.out.push(b'(');
+        self.count(if shape.len() == 1 { 2 } else { 3 })?;
+        self.small(i32::from(dtype.code) << 8 | i32::from(dtype.bits));
+        let len = pieces.iter().map(|piece| piece.bytes().len()).sum();
+        self.out.push(b's');
+        self.count(len)?;
+        self.out.try_reserve(len).map_err(|_| no_memory(len))?;
+        pieces.iter().for_each(|piece| self.out.extend(piece.bytes()));
+        if shape.len() != 1 {
+            self.out.push(b'(');
+            self.count(shape.len())?;
+            shape.iter().for_each(|&size| self.int(size));
         }
         Ok(())
     }

@@ -172,9 +172,11 @@ impl HostType {
     }
 }
 
-/// What a pipeline consists of, in the order of the manifest:
-/// `{"name", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}`. A heavy node may take
-/// more than about 100 microseconds for a value.
+/// What a pipeline consists of:
+/// `{"name", "stages", "threaded", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}`, with
+/// the nodes in the order of the manifest. A heavy node may take more than about 100 microseconds for
+/// a value. The nodes of a stage work one after the other, and stages beside each other; `threaded`
+/// says whether any works on the library's threads, as heavy nodes and nodes that wait do.
 #[unsafe(no_mangle)]
 pub extern "C" fn rm_pipeline_info(
     pipeline: *const rm_pipeline,

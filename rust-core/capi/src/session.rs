@@ -1,8 +1,8 @@
 //! Runs that are fed piece by piece: `rm_run_open` and what belongs to it.
 
 use crate::abi::{RM_AGAIN, RM_E_ARGUMENT, RM_END, RM_OK, rm_status};
-use crate::call::{Output, RM_ESCAPED, RM_ITEM, end_of_slice, parts, rm_call, usable};
-use crate::data::{copied, rm_data};
+use crate::call::{Output, RM_ESCAPED, RM_ITEM, RM_ROWS, end_of_slice, parts, rm_call, usable};
+use crate::data::{copied, lent, rm_data};
 use crate::error::rm_error;
 use crate::guard::{Out, bytes, guard, text, timeout};
 use crate::handle::{borrow, share};
@@ -276,9 +276,10 @@ pub extern "C" fn rm_run_fd(run: *mut rm_run) -> i64 {
 /// `text` is of kind RM_MARSHAL: `[items, answers, node]`. `items` go in as far as there is room, to
 /// all sources or to the one whose id is `node` (None for all); `accepted` gets how many that were.
 /// With the flag RM_ITEM the text is one item for all sources; and without a text the binary parts
-/// are the items, if there are any. `answers` are those to tasks, `[node, id, values, ...]`, where an
-/// object `{"code", "message", "hint"}` in place of the values is a failure (all optional; the code is
-/// RM_E_NODE unless it is one of RM_E_*). Binary parts are copied, but for tensors with a `tag`: those
+/// are the items, if there are any, or with RM_ROWS their rows, each of which is copied. `answers`
+/// are those to tasks, `[node, id, values, ...]`, where an object `{"code", "message", "hint"}` in
+/// place of the values is a failure (all optional; the code is RM_E_NODE unless it is one of RM_E_*).
+/// Binary parts are copied, but for tensors with a `tag`: those
 /// are lent. Their memory must stay as it is until the tag comes in `released`, or the run and
 /// everything that came out of it is freed; until then no other part may have this tag.
 ///
@@ -318,10 +319,16 @@ pub extern "C" fn rm_call_exchange(
         let run = &*run;
         let mut refused = false;
         if !text.is_empty() || call.part_count > 0 {
-            // SAFETY: by contract.
-            let parts =
-                unsafe { parts(call.parts, call.part_count, |view| copied(view, &run.released))? };
+            let rows = text.is_empty() && call.flags & RM_ROWS != 0;
+            // SAFETY: by contract. What is lent here is not used any more when rows were made of it.
+            let parts = unsafe {
+                parts(call.parts, call.part_count, |view| match rows {
+                    true => lent(view),
+                    false => copied(view, &run.released),
+                })?
+            };
             (call.accepted, refused) = match (text.is_empty(), call.flags & RM_ITEM != 0) {
+                (true, _) if rows => put_in(run, rows_of(&parts)?, None)?,
                 (true, _) => put_in(run, parts, None)?,
                 (_, true) => put_in(run, vec![item(text, &parts)?], None)?,
                 _ => take_in(run, text, &parts)?,
@@ -472,6 +479,19 @@ fn item(text: &[u8], parts: &[Value]) -> Result<Value> {
     marshal::read(text, Some(parts), DEPTH)
 }
 
+/// The rows of tensors.
+fn rows_of(parts: &[Value]) -> Result<Vec<Value>> {
+    let mut all = Vec::new();
+    for part in parts {
+        let Value::Tensor(tensor) = part else {
+            let message = format!("the rows are those of tensors, not of {}", part.kind());
+            return Err(Error::new(Code::Argument, message));
+        };
+        all.extend(tensor.rows()?.into_iter().map(|row| Value::Tensor(Arc::new(row))));
+    }
+    Ok(all)
+}
+
 /// Puts items in; says how many there was room for, and whether some were left.
 fn put_in(run: &rm_run, items: Vec<Value>, node: Option<&str>) -> Result<(u32, bool)> {
     if items.is_empty() {
@@ -529,6 +549,21 @@ pub(crate) fn written(
     let room = outputs.first().map_or(0, |output| output.value.weight().min(marshal::SMALL));
     let room = 256 + outputs.len() * room;
     let mut writer = Writer::new(inlines, room, &mut parts);
+    let rows: Vec<_> = match inlines && tasks.is_empty() && outputs.len() > 1 {
+        true => outputs.iter().map_while(|output| marshal::small(&output.value)).collect(),
+        false => Vec::new(),
+    };
+    if rows.len() == outputs.len() && marshal::are_alike(&rows) {
+        writer.open(3)?;
+        writer.open(outputs.len())?;
+        outputs.iter().for_each(|output| writer.int(number_of(output.item)));
+        writer.open(outputs.len())?;
+        outputs.iter().for_each(|output| writer.int(output.node as i64));
+        writer.rows(&rows)?;
+        let (text, _) = writer.done();
+        let len = text.len();
+        return Ok(Some(Output::written(text, len, RM_ESCAPED | RM_ROWS, parts)));
+    }
     writer.open(2)?;
     writer.open(3 * outputs.len())?;
     for output in outputs {

@@ -171,8 +171,8 @@ impl Plan {
     }
 
     /// What it consists of:
-    /// `{"name", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}`, in the order of the
-    /// manifest.
+    /// `{"name", "stages", "threaded", "nodes": [{"id", "node_type", "heavy", "source", "sink"}]}`,
+    /// with the nodes in the order of the manifest.
     pub fn to_json(&self) -> Json {
         let nodes: Vec<Json> = self
             .nodes
@@ -182,7 +182,8 @@ impl Plan {
                        "source": node.is_source(), "sink": node.consumers == 0})
             })
             .collect();
-        json!({"name": self.name, "nodes": nodes})
+        let (stages, threaded) = (self.layout.stages.len(), self.layout.threaded);
+        json!({"name": self.name, "stages": stages, "threaded": threaded, "nodes": nodes})
     }
 
     /// How many numbers the packed counts of a run have.

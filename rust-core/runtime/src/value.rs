@@ -361,6 +361,21 @@ impl Tensor {
     /// at the most.
     pub const STRIDE: usize = 1 << 18;
 
+    /// The tensors along the first axis, each with memory of its own.
+    ///
+    /// # Errors
+    /// `RM_E_ARGUMENT` if there is no axis or no element.
+    pub fn rows(&self) -> Result<Vec<Self>> {
+        let (dtype, shape) = (self.dtype, &self.shape);
+        if shape.is_empty() || self.is_empty() {
+            let message = format!("a tensor of shape {shape:?} has no rows");
+            return Err(Error::new(Code::Argument, message));
+        }
+        let size = self.bytes().len() / shape[0] as usize;
+        let rows = self.bytes().chunks_exact(size);
+        rows.map(|row| Tensor::new(dtype, &shape[1..], Buffer::copy_of(row)?)).collect()
+    }
+
     /// The part `range` of the first dimension, without a copy.
     ///
     /// # Panics
