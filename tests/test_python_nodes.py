@@ -494,3 +494,42 @@ def test_json_of_params_is_exact() -> None:
     text = Pipeline("p", [node]).serialize()
     assert math.copysign(1, json.loads(text)["nodes"][0]["params"]["operand"]) == -1
     assert repr(Pipeline.from_manifest(text).nodes[0].params["operand"]) == "-0.0"
+
+
+class Odd(Node):
+    def process(self, value: Any) -> Any:
+        if value % 2:
+            raise ValueError(f"{value} is odd")
+        return value
+
+
+class OddLater(Odd):
+    async def process(self, value: Any) -> Any:
+        return super().process(value)
+
+
+@pytest.mark.parametrize("use_rust", [True, False], ids=["native", "python"])
+@pytest.mark.parametrize("make", [Odd, OddLater, None], ids=["plain", "async", "built in"])
+@pytest.mark.parametrize(
+    ("policy", "then"),
+    [
+        ("skip", "the value is skipped"),
+        ("passthrough", "the value goes on as it came"),
+        ({"retry": 1, "backoff": 0}, "is tried again"),
+    ],
+    ids=["skip", "passthrough", "retry"],
+)
+def test_why_a_node_failed_is_told_once(
+    use_rust: bool, make: Any, policy: Any, then: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if use_rust and not native.is_available():
+        pytest.skip("needs the native library")
+    node: Node = CalculatorNode(operation="divide", operand=0) if make is None else make()
+    why = "division by zero" if make is None else "ValueError: 3 is odd"
+    pipeline = Pipeline("p", [node.options(on_error=policy)])
+    try:
+        pipeline.run_sync([3, 3, 3], use_rust=use_rust)
+    except NodeError:
+        assert then == "is tried again"
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == [f'node "{pipeline.ids[0]}" failed with item 0, and {then}: {why}']

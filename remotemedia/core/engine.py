@@ -631,6 +631,8 @@ class Run:
         attempt = 0
         while error is not None:
             slot.errors += 1
+            if attempt < retries or then != "fail":
+                self._tell(place, error)
             # What it gave before it failed does not count.
             slot.items_out -= len(slot.out) - had
             del slot.out[had:]
@@ -653,6 +655,19 @@ class Run:
             return
         if then == "passthrough":
             self._emit(place, value, emits=True)
+
+    def _tell(self, place: int, error: RemoteMediaError) -> None:
+        """Says why a node has failed that the run goes on without, or that is tried again: of a
+        thousand times the first is heard."""
+        then = {
+            "skip": "the value is skipped",
+            "passthrough": "the value goes on as it came",
+            "fail": "is tried again",
+        }[self.plan.nodes[place].on_error[0]]
+        item = "" if error.item is None else f" with item {error.item}"
+        text = f"{error.message} ({error.hint})" if error.hint else error.message
+        level = 30 if self.slots[place].errors == 1 else 10
+        logger().log(level, 'node "%s" failed%s, and %s: %s', error.node, item, then, text)
 
     async def _pause(self, place: int, seconds: float) -> None:
         """Waits before a value is tried again."""

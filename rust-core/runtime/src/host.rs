@@ -289,6 +289,7 @@ impl Body {
     }
 
     fn take_back(&mut self, run: &Shared, finished: Finished) {
+        let last = self.last;
         let Some(desk) = &mut self.desk else { return };
         desk.crew.extend(finished.instance);
         let (number, tries) = (finished.id >> 8, finished.id & 0xff);
@@ -313,10 +314,18 @@ impl Body {
         let result = match finished.result {
             Err(error) if entry.process && error.code != Code::Panic => {
                 bump(&metrics.errors, 1);
+                let item = run.item_of(entry.seq, last);
                 match (node.on_error, entry.kept.clone()) {
-                    (OnError::Skip, _) => Ok(Vec::new()),
-                    (OnError::PassThrough, Some(value)) => Ok(vec![value]),
+                    (OnError::Skip, _) => {
+                        run.tell(self.slots[0].node, item, &error);
+                        Ok(Vec::new())
+                    }
+                    (OnError::PassThrough, Some(value)) => {
+                        run.tell(self.slots[0].node, item, &error);
+                        Ok(vec![value])
+                    }
                     (OnError::Retry(most, backoff), Some(_)) if entry.tries < most => {
+                        run.tell(self.slots[0].node, item, &error);
                         bump(&metrics.retries, 1);
                         let wait = backoff_of(backoff, entry.tries);
                         entry.tries += 1;

@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Problems, Result};
 use crate::host::{Finished, Issued, task, unknown_node};
 pub use crate::host::{Task, TaskCall};
 use crate::layout::{Layout, Role};
-use crate::manifest::{Join, Plan, PlanNode};
+use crate::manifest::{Join, OnError, Plan, PlanNode};
 use crate::metrics::{NodeMetrics, QueueMetrics, StageMetrics};
 use crate::node::{Context, Instance};
 use crate::pool;
@@ -925,9 +925,31 @@ impl Shared {
         error
     }
 
+    /// The number of the item that a sweep has; none before the first, and in the last one, in which
+    /// nodes are flushed.
+    pub fn item_of(&self, seq: u64, last: u64) -> Option<u64> {
+        (seq != last && self.has_begun()).then_some(seq)
+    }
+
     /// The error with the node and the item where it happened.
     pub fn located(&self, error: Error, node: usize, item: Option<u64>) -> Error {
         located(&self.plan, error, node, item)
+    }
+
+    /// Says why a node has failed that the run goes on without, or that is tried again, when that is
+    /// counted: of a thousand times the first is heard.
+    pub fn tell(&self, node: usize, item: Option<u64>, error: &Error) {
+        let first = self.nodes[node].errors.load(Relaxed) == 1;
+        let level = if first { log::Level::Warn } else { log::Level::Debug };
+        let PlanNode { id, on_error, .. } = &self.plan.nodes[node];
+        let then = match on_error {
+            OnError::Fail => return,
+            OnError::Skip => "the value is skipped",
+            OnError::PassThrough => "the value goes on as it came",
+            OnError::Retry(..) => "is tried again",
+        };
+        let item = item.map_or_else(String::new, |item| format!(" with item {item}"));
+        log::log!(level, "node \"{id}\" failed{item}, and {then}: {error}");
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -690,14 +690,17 @@ impl Body {
         bump(&metrics.errors, 1);
         slot.out.truncate(had);
         self.alive -= made;
+        let item = run.item_of(self.seq, self.last);
         match (run.plan.nodes[slot.node].on_error, kept) {
-            (OnError::Skip, _) => {}
+            (OnError::Skip, _) => run.tell(slot.node, item, &error),
             (OnError::PassThrough, Some(value)) => {
+                run.tell(slot.node, item, &error);
                 slot.out.push(value);
                 self.alive += 1;
                 bump(&metrics.items_out, 1);
             }
             (OnError::Retry(most, backoff), Some(value)) if self.tries < most => {
+                run.tell(slot.node, item, &error);
                 bump(&metrics.retries, 1);
                 self.later = now.checked_add(backoff_of(backoff, self.tries));
                 self.tries += 1;
@@ -721,8 +724,7 @@ impl Body {
     /// The same, in another sweep than that in work.
     pub fn fail_in(&self, run: &Shared, at: usize, seq: u64, error: Error) -> Failure {
         let node = self.slots[at].node;
-        let item = (seq != self.last && run.has_begun()).then_some(seq);
-        let error = run.located(error, node, item);
+        let error = run.located(error, node, run.item_of(seq, self.last));
         Failure { seq, rank: run.layout().ranks[node], error, stops: false }
     }
 
