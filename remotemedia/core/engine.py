@@ -246,10 +246,14 @@ class ctrl_c_later:
 
 def _has_ctrl_c() -> bool:
     """Whether Ctrl-C is raised in this thread, wherever it is."""
-    import signal
+    if current_thread() is not main_thread():
+        return False
+    # That of signal itself makes an enum of every handler, and text of what is none: of the task
+    # that asyncio.run cancels, for one. It takes longer than all the rest of this.
+    import _signal  # type: ignore[import-not-found]
 
-    here = current_thread() is main_thread()
-    return here and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    handler: Any = _signal.getsignal(_signal.SIGINT)
+    return handler is _signal.default_int_handler
 
 
 def close_loop(loop: AbstractEventLoop) -> None:
