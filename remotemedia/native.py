@@ -101,12 +101,16 @@ class _Template:
 
     __slots__ = ("dtype", "held", "shape", "view")
 
-    def __init__(self, dtype: Any, shape: tuple[int, ...], view: Any, held: Any) -> None:
+    def __init__(self, dtype: Any, shape: Any, view: Any, held: Any) -> None:
         self.dtype = dtype
         self.shape = shape
         self.view = view
         #: What the view points to.
         self.held = held
+
+
+#: Of a view of which nothing is known.
+_UNKNOWN = _Template(None, None, None, None)
 
 
 class _Library:
@@ -551,13 +555,12 @@ class Prepared:
             call = _Call(library)
         text: Optional[bytes] = None
         plain = True
-        arrays: Any = None
         parts: Sequence[marshal.Part] = ()
-        held: Any = None
+        arrays = held = None
         if type(items) is list and items:
             if type(items[0]) in marshal.codes:
                 arrays = items.copy()
-                held = call.lend(arrays)
+                held = call.lend_one(arrays[0]) if len(arrays) == 1 else call.lend(arrays)
                 if held is not None:
                     text = b""
             else:
@@ -570,19 +573,15 @@ class Prepared:
                 value = normalise_input(items)
                 # The batch itself, and a mapping around it, are not levels of the user's.
                 text, parts = marshal.encode(value, "input", 2 if type(value) is dict else 1)
-                arrays, plain = None, False
+                arrays, plain, call.mark = None, False, None
                 held = call.show(parts)
-            if call.mark is not self._mark:
-                call.mark = self._mark
+            mark = self._mark
+            if call.mark is not mark or call.slice_us != slice_us or call.timeout is not timeout:
                 struct.pipeline = self._slot[0]
-            if call.plain is not plain:
                 struct.kind = _RM_MARSHAL_PLAIN if plain else _RM_MARSHAL
-                call.plain = plain
-            if call.slice_us != slice_us:
                 struct.slice_us = call.slice_us = slice_us
-            if call.timeout is not timeout:
                 struct.timeout_ms = _milliseconds(timeout)
-                call.timeout = timeout
+                call.mark, call.timeout = mark if plain else None, timeout
             status = library.call(struct, text, len(text))
             if library.pending[0]:
                 library.drain_log()
@@ -625,10 +624,7 @@ class Prepared:
             self._library.calls.append(call)
         result = new_result(Result)
         result += outputs
-        result._outputs = outputs
-        result._engine = "native"
-        result._read = _report, self, counts
-        result._report = None
+        result._made = outputs, "native", _report, self, counts
         return result
 
     def report(self, counts: bytes) -> dict[str, Any]:
@@ -692,7 +688,6 @@ class _Call:
         "kept",
         "library",
         "mark",
-        "plain",
         "released",
         "room",
         "slice_us",
@@ -720,13 +715,13 @@ class _Call:
         self.struct.timeout_ms = -1
         if tags:
             self.struct.most_tasks = TASKS
-        #: Which pipeline is in the struct, and what else. Not the pipeline, which may go meanwhile.
+        #: Stands for the pipeline in the struct, if its text is plain. Not the pipeline itself, as
+        #: that may go meanwhile.
         self.mark: object = None
+        self.timeout: Optional[float] = None
         self.count = self.slice_us = 0
-        self.plain = True
         #: Whether there are views of what it has given.
         self.kept = False
-        self.timeout: Optional[float] = None
         self.struct.buffer = self.room
         self.struct.buffer_len = room
         self.templates: list[Any] = []
@@ -737,59 +732,60 @@ class _Call:
     def lend(self, arrays: list[Any]) -> Optional[list[Any]]:
         """Puts views of NumPy arrays in the place; gives what has to stay for as long as they are
         used. None if there is one that has to be converted, or that is no array."""
-        library = self.library
         count = len(arrays)
-        templates, views = self.templates, self.views
-        if count > len(templates):
-            room = max(count, 4)
-            # Not known before it is complete, as Ctrl-C may come.
-            self.templates = []
-            self.array = library.ffi.new("rm_view[]", room)
-            self.struct.parts = self.array
-            views = self.views = [self.array[index] for index in range(room)]
-            templates = self.templates = [None] * room
+        if count > len(self.templates):
+            self._make_room(max(count, 4))
         if self.count != count:
             self.struct.part_count = self.count = count
-        from_buffer, codes = library.from_buffer, marshal.codes
-        held = []
-        at = 0
+        codes, from_buffer = marshal.codes, self.library.from_buffer
+        held: list[Any] = []
         try:
-            for array in arrays:
+            for array, view, known in zip(arrays, self.views, self.templates):
                 if type(array) not in codes:
                     return None
-                dtype, shape = array.dtype, array.shape
-                template = templates[at]
-                if template is None or template.dtype is not dtype or template.shape != shape:
-                    template = library.templates.get((dtype, shape)) or library.template(array)
-                    if template is None:
-                        return None
-                    # Nothing is known of the view while it changes, as Ctrl-C may come.
-                    templates[at] = None
-                    self.array[at] = template.view
-                    if self.tags:
-                        views[at].tag = at + 1
-                    templates[at] = template
-                data = from_buffer(array)
-                views[at].data = data
+                as_known = array.dtype is known.dtype and array.shape == known.shape
+                if not (as_known or self._describe(array, len(held))):
+                    return None
+                data = view.data = from_buffer(array)
                 held.append(data)
-                at += 1
         except (BufferError, ValueError):
             # It is not C-contiguous.
             return None
         return held
 
+    def _make_room(self, room: int) -> None:
+        # Not known before it is complete, as Ctrl-C may come.
+        self.templates = []
+        self.array = self.library.ffi.new("rm_view[]", room)
+        self.struct.parts = self.array
+        self.views = [self.array[at] for at in range(room)]
+        self.templates = [_UNKNOWN] * room
+
+    def _describe(self, array: Any, at: int) -> bool:
+        """Makes one of the views that of an array but for where it lies; False if its elements need
+        a look."""
+        library = self.library
+        template = library.templates.get((array.dtype, array.shape)) or library.template(array)
+        if template is None:
+            return False
+        # Nothing is known of the view while it changes, as Ctrl-C may come.
+        self.templates[at] = _UNKNOWN
+        self.array[at] = template.view
+        if self.tags:
+            self.views[at].tag = at + 1
+        self.templates[at] = template
+        return True
+
     def lend_one(self, array: Any) -> Any:
-        """The same for one array at least cost, in a place that is used for nothing else."""
-        templates = self.templates
-        template = templates[0] if templates else None
-        if template is None or array.dtype is not template.dtype or array.shape != template.shape:
+        """The same for one array, or what stands for it, at least cost."""
+        known = self.templates[0] if self.count == 1 and self.templates else _UNKNOWN
+        if array.dtype is not known.dtype or array.shape != known.shape:
             return self.lend([array])
         try:
-            data = self.library.from_buffer(array)
+            data = self.views[0].data = self.library.from_buffer(array)
         except (BufferError, ValueError):
             return None
-        self.views[0].data = data
-        return data
+        return [data]
 
     def show(self, parts: list[marshal.Part]) -> Any:
         """Puts views of binary parts in the place; gives what :meth:`lend` gives."""
@@ -864,22 +860,19 @@ def end_at_exit(what: Any) -> None:
 class Run:
     """A run that takes longer."""
 
-    __slots__ = ("__weakref__", "_input", "_library", "_prepared", "_tag", "call", "lent")
+    __slots__ = ("__weakref__", "_input", "_prepared", "call", "lent")
 
     def __init__(
         self, prepared: Prepared, call: _Call, held: Any, arrays: Any, parts: Sequence[marshal.Part]
     ) -> None:
         self._prepared = prepared
-        self._library = call.library
         #: The place of the rm_run, with the first tasks if there are any.
         self.call = call
         #: What the input is made of: its memory is used where it is.
         self._input = held, arrays, parts
-        #: Arrays by their tags: those of the input, and those that were lent to it after that.
-        self.lent: dict[int, Any] = {} if arrays is None else dict(enumerate(arrays, 1))
-        #: The last tag that was used.
-        self._tag = call.count
-        call.struct.slice_us = call.slice_us = _SLICE_US
+        #: Arrays by their tags, which count from 1: those of the input, and those that were lent to
+        #: it after that.
+        self.lent: list[Any] = [None, *(arrays or ())]
 
     @property
     def prepared(self) -> Prepared:
@@ -906,21 +899,18 @@ class Run:
         """Puts views of binary parts, or of arrays that stand for them, in a place for an exchange.
         Arrays are lent, until the library says that it is done with them, if there is nothing else;
         else all are copied."""
-        if call.lend(parts) is None:
+        if (call.lend_one(parts[0]) if len(parts) == 1 else call.lend(parts)) is None:
             call.show(list(map(marshal.as_part, parts)))
             return
-        tag, lent = self._tag, self.lent
-        for view, array in zip(call.views, parts):
-            tag += 1
+        for tag, view in enumerate(call.views[: len(parts)], len(self.lent)):
             view.tag = tag
-            lent[tag] = array
-        self._tag = tag
+        self.lent += parts
 
     def forget_released(self, call: _Call) -> None:
         """Forgets what the library is done with."""
         struct, lent = call.struct, self.lent
-        for tag in self._library.ffi.unpack(struct.released, struct.released_count):
-            lent.pop(tag, None)
+        for tag in call.library.ffi.unpack(struct.released, struct.released_count):
+            lent[tag] = None
 
     @property
     def place(self) -> Any:
@@ -938,7 +928,7 @@ class Run:
                     break
         except BaseException:
             # Ctrl-C, for one: its nodes are cleaned up before it is reported.
-            self._library.lib.rm_call_clear(self.call.struct)
+            self.call.library.lib.rm_call_clear(self.call.struct)
             raise
         return self.result()
 
@@ -959,8 +949,9 @@ class Run:
 
     def wait(self) -> bool:
         """Works for a slice; true when it is complete."""
-        library = self._library
-        struct = self.call.struct
+        call = self.call
+        library, struct = call.library, call.struct
+        call.slice_us = struct.slice_us = _SLICE_US
         status = library.lib.rm_call_wait(struct)
         if library.pending[0]:
             library.drain_log()
@@ -975,7 +966,8 @@ class Run:
     def result(self, given: Optional[_Call] = None) -> Result:
         """What it gave, there or in the place of an exchange. Asked once, when nobody waits for it
         any more."""
-        call, library = self.call, self._library
+        call = self.call
+        library = call.library
         held, arrays, parts = self._input
         if given is None:
             if call.struct.given < _RM_HELD:
@@ -985,30 +977,30 @@ class Run:
         flags = given.struct.given
         outputs, counts = loads(given.text if flags < _RM_HELD else given.long_text())  # noqa: S302
         if flags & _RM_UNCHANGED:
-            lent, most = self.lent, 0 if arrays is None else len(arrays)
-            outputs = [lent[tag] if tag > most else self.known(tag) for tag in outputs]
+            # Those of the input have the first tags.
+            tags, outputs = outputs, []
+            first = 0 if arrays is None else len(arrays)
+            for tag in tags:
+                outputs.append(self.lent[tag] if tag > first else self.known(tag))
         elif flags & _RM_ESCAPED:
             outputs = marshal.restore(outputs, given.reader(held, arrays, self.lent))
         library.lib.rm_call_clear(call.struct)
-        if len(library.calls) < _CALLS and call.count <= _VIEWS:
+        if call.count <= _VIEWS:
             library.calls.append(call)
         result = new_result(Result)
         result += outputs
-        result._outputs = outputs
-        result._engine = "native"
-        result._read = self._prepared.report, counts
-        result._report = None
+        result._made = outputs, "native", _report, self._prepared, counts
         return result
 
     def report(self) -> dict[str, Any]:
         """Counts and times, up to now or of all of it."""
-        library = self._library
+        library = self.call.library
         out = library.out("data")
         library.check(library.lib.rm_run_report, self.call.struct.run, out)
         return dict(library.take(out))
 
     def cancel(self) -> None:
-        self._library.lib.rm_run_cancel(self.call.struct.run)
+        self.call.library.lib.rm_run_cancel(self.call.struct.run)
 
     end_at_exit = cancel
 

@@ -36,20 +36,20 @@ class Result(list[Any]):
     sinks stand in the manifest. It may be changed; :attr:`by_node` stays what the run gave.
     """
 
-    __slots__ = ("__weakref__", "_engine", "_outputs", "_read", "_report")
+    __slots__ = ("__weakref__", "_made", "_report")
 
     def __init__(self, outputs: list[Any], engine: str, *read: Any) -> None:
         """For the engines: ``read`` is a function that gives the metrics, and its arguments."""
         list.__init__(self, outputs)
-        self._outputs = outputs
-        self._engine = engine
-        self._read: tuple[Any, ...] = read
-        self._report: Optional[Mapping[str, Any]] = None
+        #: One for all, as every step costs a short run.
+        self._made: tuple[Any, ...] = (outputs, engine, *read)
+        #: Not there before somebody asks.
+        self._report: Mapping[str, Any]
 
     @property
     def engine(self) -> str:
         """Which engine ran it: ``"native"`` or ``"python"``."""
-        return self._engine
+        return str(self._made[1])
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -59,9 +59,9 @@ class Result(list[Any]):
         "items_in", "items_out", "time_us"}}}``; times in microseconds. For a node that waits the
         time includes the waiting.
         """
-        report = self._report
+        report: Optional[Mapping[str, Any]] = getattr(self, "_report", None)
         if report is None:
-            function, *arguments = self._read
+            _, _, function, *arguments = self._made
             report = self._report = function(*arguments)
         return report
 
@@ -71,7 +71,7 @@ class Result(list[Any]):
         by_node = _ByNode()
         start = 0
         for node, count in self.metrics["sinks"].items():
-            by_node[node] = self._outputs[start : start + count]
+            by_node[node] = self._made[0][start : start + count]
             start += count
         return by_node
 
@@ -88,9 +88,10 @@ class Result(list[Any]):
 
     def __reduce__(self) -> Any:
         # A copy in another process has the outputs and the metrics, but no handle of the library.
-        same = len(self) == len(self._outputs) and all(map(is_, self, self._outputs))
+        outputs = self._made[0]
+        same = len(self) == len(outputs) and all(map(is_, self, outputs))
         changed = None if same else list(self)
-        return _rebuild, (self._outputs, self.engine, self.metrics, changed)
+        return _rebuild, (outputs, self.engine, self.metrics, changed)
 
 
 class _ByNode(dict[str, list[Any]]):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import needed
 
-from remotemedia import Pipeline, native
+from remotemedia import Pipeline, native, node
 from remotemedia.core import pipeline as core
 from remotemedia.nodes import CalculatorNode, MultiplyNode, PassThroughNode, TextProcessorNode
 
@@ -315,3 +315,54 @@ def test_a_call_in_the_middle_of_a_call() -> None:
         gc.enable()
     gc.collect()
     assert len(seen) == 100 and all(result == [2, 3] for result in seen)
+
+
+@node
+def doubled(value: Any) -> Any:
+    return value * 2 if isinstance(value, numpy.ndarray) else value
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["built-in", "own node"])
+def test_a_place_is_good_for_whatever_comes_next(own: bool) -> None:
+    """What stays in it from one call to the next is never taken for what it is not."""
+    nodes = [PassThroughNode(), doubled() if own else MultiplyNode(factor=2), PassThroughNode()]
+    pipeline, other = Pipeline("either", nodes), three()
+    one, square = numpy.arange(960, dtype="f4"), numpy.ones((3, 3), "f4")
+    # Dicts with the key "$rm" are special in one kind of text only.
+    batches: list[list[Any]] = [
+        [one], [one, one], [square], [one], [1, 2], [one[::2]], [one], [one, square, one],
+        [{"$rm": {"a": 1}}], [b"bytes"], [one.astype("f8")], [one] * 5, [one], [one, 1],
+    ]  # fmt: skip
+    for first in batches:
+        for second in (*batches, first):
+            which = other if isinstance(second[0], (dict, bytes)) else pipeline
+            factor = 1 if which is other else 2
+            for timeout in (None, 30):
+                found = which.run_sync(second, timeout=timeout)
+                assert len(found) == len(second)
+                for out, item in zip(found, second):
+                    if isinstance(item, numpy.ndarray):
+                        assert out.dtype == item.dtype and numpy.array_equal(out, item * factor)
+                    else:
+                        assert out == (item * factor if which is pipeline and not own else item)
+
+
+def test_slice_and_time_are_those_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often, and for how long, others were used in between."""
+    found: list[tuple[int, int]] = []
+    library = native._load()
+    call = library.call
+
+    def watched(struct: Any, text: bytes, length: int) -> int:
+        found.append((struct.slice_us, struct.timeout_ms))
+        return int(call(struct, text, length))
+
+    monkeypatch.setattr(library, "call", watched)
+    pipeline = three()
+    long = [float(number) for number in range(300_000)]
+    for items in ([1], long, [1]):
+        for timeout in (None, 30):
+            asyncio.run(pipeline.run(items, timeout=timeout))
+            pipeline.run_sync(items, timeout=timeout)
+    times = [-1, -1, 30_000, 30_000] * 3
+    assert found == list(zip([native.INLINE_US, native._SLICE_US] * 6, times))

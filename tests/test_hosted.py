@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from threading import Event, Thread
 from time import sleep
 from typing import Any, Optional
+from weakref import ref
 
 import pytest
 from conftest import needed
 
-from remotemedia import Node, NodeError, Pipeline, RunCancelledError, RunTimeoutError, native
+from remotemedia import Audio, Node, NodeError, Pipeline, RunCancelledError, RunTimeoutError, native
 from remotemedia.core.host import Host
 from remotemedia.core.hosted import HostedBatch, HostedStream
+from remotemedia.core.pipeline import _Turn
 from remotemedia.core.session import Session
-from remotemedia.nodes import PassThroughNode
+from remotemedia.nodes import MultiplyNode, PassThroughNode
 
 numpy = needed("numpy")
 
@@ -388,6 +390,100 @@ def test_a_batch_of_one_item_crosses_twice(item: Any, monkeypatch: pytest.Monkey
     assert len(pipeline.run_sync([item])) == 1
     assert len(asyncio.run(pipeline.run([item]))) == 1
     assert crossings == ["call", "exchange"] * 2
+
+
+def test_a_crossing_takes_as_long_as_its_run_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the place for it was used by a run of the other kind."""
+    pipeline, library = Pipeline("p", [PassThroughNode(), Same()]), native._load()
+    cross, slices = library.exchange, []
+
+    def watched(struct: Any, text: bytes, length: int) -> int:
+        slices.append(struct.slice_us)
+        return int(cross(struct, text, length))
+
+    monkeypatch.setattr(library, "exchange", watched)
+    for _ in range(2):
+        pipeline.run_sync([1])
+        asyncio.run(pipeline.run([1]))
+    assert slices == [50_000, 100] * 2
+
+
+def test_long_outputs_outlive_the_runs_that_follow() -> None:
+    audio = Audio(numpy.arange(4000, dtype="float32"), 16_000)
+    pipeline = Pipeline("p", [Same(), PassThroughNode()])
+    pipeline.run_sync([0])
+    results, before = [], native.handles()
+    for number in range(30):
+        items = [audio, number, "x" * 40_000] if number % 2 else [number]
+        results.append((items, pipeline.run_sync(items)))
+    for items, result in results:
+        assert result[-1] == items[-1] and len(result) == len(items)
+        if len(items) > 1:
+            assert numpy.array_equal(result[0].samples, audio.samples)
+    del results, result
+    gc.collect()
+    assert native.handles() == before
+
+
+def test_what_a_node_has_made_is_its_takers_and_what_came_is_not() -> None:
+    class Half(Node):
+        def process(self, value: Any) -> Any:
+            return value if value[0] % 2 else value + 1
+
+    pipeline = Pipeline("p", [PassThroughNode(), Half(), PassThroughNode()])
+    for count in (1, 200):
+        given = [numpy.full(4, n) for n in range(count)]
+        for n, array in enumerate(pipeline.run_sync(given)):
+            assert array is not given[n] and array.flags.writeable == (n % 2 == 0)
+            assert numpy.shares_memory(array, given[n]) == (n % 2 == 1)
+        assert all(array.flags.writeable for array in given)
+    # One that comes past the node.
+    source, half, beside = PassThroughNode(name="in"), Half(), PassThroughNode(name="beside")
+    fork = Pipeline("p", [source, half, beside]).connect(source, half).connect(source, beside)
+    given = [numpy.full(4, 2)]
+    made, same = fork.run_sync(given)
+    assert made.flags.writeable and same is not given[0] and not same.flags.writeable
+    assert numpy.shares_memory(same, given[0]) and given[0].flags.writeable
+
+
+def test_a_run_that_is_taken_over_keeps_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no moment in which another could begin."""
+
+    class Promises(Node):
+        def process(self, value: Any) -> Any:
+            async def later() -> Any:
+                return value
+
+            return later()
+
+    begin, kept = _Turn.begin, []
+
+    def watched(turn: _Turn, run: HostedStream) -> None:
+        kept.append(turn.lasts())
+        begin(turn, run)
+        kept.append(turn.lasts())
+
+    monkeypatch.setattr(_Turn, "begin", watched)
+    pipeline = Pipeline("p", [Promises()])
+    assert pipeline.run_sync([1, 2]) == asyncio.run(pipeline.run([1, 2])) == [1, 2]
+    assert kept == [True] * 4
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="counts references")
+def test_what_the_library_is_done_with_is_forgotten_while_the_run_goes_on() -> None:
+    made: list[ref[Any]] = []
+    alive = []
+
+    class Makes(Node):
+        def process(self, value: Any) -> Any:
+            alive.append(sum(known() is not None for known in made))
+            array = numpy.full(1000, value, "float32")
+            made.append(ref(array))
+            return array
+
+    result = Pipeline("p", [Makes(), MultiplyNode(factor=2)]).run_sync(range(1000))
+    assert result[999][0] == 1998
+    assert max(alive) < 300
 
 
 def test_many_outputs_and_their_arrays_cross() -> None:

@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from remotemedia import (
     RunTimeoutError,
     native,
 )
+from remotemedia.core.pipeline import _Turns
 from remotemedia.nodes import (
     AddNode,
     AudioLevelNode,
@@ -623,3 +625,18 @@ def test_pickle_and_copy(use_rust: bool) -> None:
 def test_it_shows_what_it_is() -> None:
     assert repr(example()) == "<Pipeline 'test': pass1_0, calc_1, pass2_2>"
     assert repr(example().nodes[1]) == "CalculatorNode(name='calc', operation='add', operand=5)"
+
+
+def test_a_turn_that_another_has_forgotten_counts_from_when_it_is_looked_for() -> None:
+    """Between that it is made and that it begins, it does not last, as if it were over."""
+    turns = _Turns()
+    first, second, third = (turns.enter(False) for _ in range(3))
+    with second.block:
+        assert second.has_come()
+    with first.block:
+        assert first.has_come()
+        with ThreadPoolExecutor(1) as pool:
+            assert not pool.submit(lambda: turns.enter(False).has_come()).result()
+        with third.block, pytest.raises(RemoteMediaError, match="running already"):
+            third.has_come()
+    assert turns.enter(False).has_come()

@@ -17,6 +17,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from itertools import starmap
+from marshal import dumps
 from threading import get_ident
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
@@ -243,6 +244,8 @@ class Host:
         #: The threads in which a node is at work.
         self.threads: set[int] = set()
         self.loop: Optional[AbstractEventLoop] = None
+        #: The place of its crossings on the straight way.
+        self.place: Any = None
         #: Whether tasks are done in an event loop of the caller's, which is to go on.
         self.in_loop = False
 
@@ -263,7 +266,7 @@ class Host:
     def outgoing(self) -> bytes:
         """The answers there are, as a text for the library, and binary parts in ``parts``."""
         answers = self.answers
-        return marshal.dump([[], answers, None]) if answers else _NOTHING
+        return dumps([[], answers, None], 2) if answers else _NOTHING
 
     def sent(self) -> None:
         """They are in. Those that a signal handler's exception kept from being forgotten go in
@@ -287,6 +290,7 @@ class Host:
     def work_off_here(self, until: Optional[float] = None) -> None:
         """Does the tasks that were taken, in the context of this code; as far as there is time."""
         ready, lanes, thread = self.ready, self.lanes, get_ident()
+        within = thread in self.threads
         try:
             self.threads.add(thread)
             while ready and not self.waiting:
@@ -298,7 +302,8 @@ class Host:
             self._end_by(error)
             raise
         finally:
-            self.threads.discard(thread)
+            if not within:
+                self.threads.discard(thread)
 
     def _work_off(self, until: float) -> None:
         ready, lanes, thread = self.ready, self.lanes, get_ident()

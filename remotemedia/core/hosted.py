@@ -77,8 +77,9 @@ class Turn(Protocol):
         """It is the turn of this run."""
         ...
 
-    def hold(self) -> AbstractContextManager[Any]:
-        """It is that of a run on this thread, and this code is part of it, within a block."""
+    @property
+    def block(self) -> AbstractContextManager[Any]:
+        """Within this block it is that of a run on this thread."""
         ...
 
     def has_come(self) -> bool:
@@ -816,7 +817,11 @@ class HostedBatch(HostedStream):
                     return None
                 if host.ready or perf_counter() >= until:
                     continue
-                result = host.context.run(straight, until)
+                try:
+                    host.threads.add(get_ident())
+                    result = host.context.run(straight, until)
+                finally:
+                    host.threads.discard(get_ident())
                 if host.unfinished:
                     return None
                 if result is not None:
@@ -893,8 +898,6 @@ class Hosted:
         self._enter = enter
         #: What did the tasks of runs that are through, to do those of others.
         self._spare: list[Host] = []
-        #: Places for crossings that nobody uses now.
-        self._calls: list[Any] = []
         #: Whether a native node may take long over a value.
         self.heavy = prepared.heavy
         #: Whether no node is known to wait, or to have a thread or a process of its own.
@@ -918,8 +921,7 @@ class Hosted:
         gives, or what goes on with it."""
         if not self._straight or inline_us <= 0:
             return self._begin(items, timeout, loop=True)
-        done = self._try(items, timeout, perf_counter() + _TURN_IN_LOOP)
-        return done if isinstance(done, Result) else self._take_over(*done, timeout, loop=True)
+        return self._try(items, timeout, perf_counter() + _TURN_IN_LOOP)
 
     def _begin(self, items: Any, timeout: Optional[float], loop: bool) -> HostedBatch:
         turn = self._enter(loop)
@@ -934,22 +936,26 @@ class Hosted:
         if not self._straight:
             return self._begin(items, timeout, loop=False).finish()
         done = self._try(items, timeout, None)
-        return done if isinstance(done, Result) else self._take_over(*done, timeout, False).finish()
+        return done if isinstance(done, Result) else done.finish()
 
     def _try(
         self, items: Any, timeout: Optional[float], until: Optional[float]
-    ) -> Union[Result, tuple[native.Run, Host, Turn]]:
-        """Takes the straight way as far as it goes; what there is to be taken over from there."""
-        turn = self._enter(until is not None)
+    ) -> Union[Result, HostedBatch]:
+        """Takes the straight way as far as it goes; what it gives, or what goes on from there."""
+        in_loop = until is not None
+        turn = self._enter(in_loop)
         run: Optional[native.Run] = None
-        host = self._spare.pop() if self._spare else Host(self._nodes)
+        try:
+            host = self._spare.pop()
+        except IndexError:
+            host = Host(self._nodes)
         host.deadline = None if timeout is None else perf_counter() + timeout
-        host.in_loop = until is not None
-        with turn.hold():
+        host.in_loop = in_loop
+        slice_us = _INLINE_US if in_loop else SLICE_US
+        with turn.block:
             try:
                 turn.go_into()
                 comes = turn.has_come()
-                slice_us = SLICE_US if until is None else _INLINE_US
                 begun = self._prepared.start(items, timeout, slice_us if comes else 0)
                 if isinstance(begun, Result):
                     self._spare.append(host)
@@ -960,8 +966,8 @@ class Hosted:
                     if result is not None:
                         self._spare.append(host)
                         return result
-                # From here on it is over only when what takes it over is.
-                return run, host, turn
+                # Within the block: the turn lasts until what takes it over ends it.
+                return self._take_over(run, host, turn, timeout, in_loop)
             except BaseException as error:
                 # Ctrl-C may come when the host is among them already, which does nothing any more.
                 self._spare.clear()
@@ -979,6 +985,8 @@ class Hosted:
         batch = HostedBatch(run, host, timeout, loop, turn)
         turn.begin(batch)
         batch.run_within(turn.go_into)
+        # The host has the first tasks, if there were any.
+        run.call.struct.len = 0
         if loop and self._straight and not host.waiting and turn.has_come():
             batch.straight = partial(self._work_straight, run, host, _INLINE_US)
         host.resume()
@@ -997,49 +1005,44 @@ class Hosted:
         something, or at the time ``until``."""
         library = self._library
         # Nodes do nothing more after the run's time; the library says so when it is asked.
-        times = [time for time in (until, host.deadline) if time is not None]
-        limit = min(times) if times else None
+        limit = deadline = host.deadline
+        if until is not None:
+            limit = until if deadline is None else min(until, deadline)
         # The first tasks came when it began.
         came = run.call
-        place = came.struct.run
-        call: Any = None
-        thread = get_ident()
+        struct = came.struct
+        place = struct.run
+        call: Any = host.place
         while True:
-            struct = came.struct
             if struct.len:
                 given = struct.given
                 _, tasks = loads(came.text if given < HELD else came.long_text())  # noqa: S302
-                struct.len = 0
                 read: Optional[Callable[[int], Any]] = None
                 if given & ESCAPED:
                     read = run.read if given < HELD else reader(library, came, run.known, run.kept)
                 if given >= HELD:
                     # It keeps what the values of the tasks may be views of.
-                    call = None
-                if host.deadline is not None and perf_counter() >= host.deadline:
+                    call = host.place = None
+                if deadline is not None and perf_counter() >= deadline:
                     host.came(tasks, read)
                     return None
-                try:
-                    host.threads.add(thread)
-                    host.work_straight(tasks, read, limit)
-                finally:
-                    host.threads.discard(thread)
+                host.work_straight(tasks, read, limit)
                 if host.waiting or host.ready:
                     return None
-            if struct.released_count:
+            if came is not run.call and struct.released_count:
                 # Not before the tasks, which may have what nobody else has any more.
                 run.forget_released(came)
             if until is not None and perf_counter() >= until:
                 return None
-            if call is None:
-                call = self._calls.pop() if self._calls else self._place()
-                struct = call.struct
+            if came is not call:
+                if call is None:
+                    call = host.place = self._place()
+                came, struct = call, call.struct
                 struct.session = place
                 if call.slice_us != slice_us:
                     struct.slice_us = call.slice_us = slice_us
-            came, struct, parts = call, call.struct, host.parts
-            if parts:
-                run.lend(call, parts)
+            if host.parts:
+                run.lend(call, host.parts)
             elif call.count:
                 struct.part_count = call.count = 0
             text = host.outgoing()
@@ -1052,7 +1055,7 @@ class Hosted:
             if text:
                 host.sent()
             if status == END:
-                result = run.result(call)
-                if struct.given < HELD:
-                    self._calls.append(call)
-                return result
+                if struct.given >= HELD:
+                    # So do those of the outputs.
+                    host.place = None
+                return run.result(call)

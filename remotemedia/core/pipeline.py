@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from os import PathLike, fspath
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
@@ -637,10 +638,6 @@ def _text(document: dict[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
-def _yes() -> bool:
-    return True
-
-
 def _no() -> bool:
     return False
 
@@ -652,19 +649,22 @@ class _Turn:
         self._turns = turns
         self._here = os.getpid(), get_ident()
         self._loop = loop
-        #: Whether the run has ended, in whatever way; one that never began has.
-        self.over: Callable[[], bool] = _yes
+        #: That of a run on this thread: Ctrl-C cannot come between the end of its block and that of
+        #: the turn.
+        self.block = Lock()
+        #: Whether the run goes on; one that never began does not.
+        self.lasts: Callable[[], bool] = self.block.locked
 
     def begin(self, run: HostedStream) -> None:
         """It is the turn of this run, which is not kept: one that was forgotten has ended."""
         self._turns[self] = None
         known = ref(run)
 
-        def over() -> bool:
+        def lasts() -> bool:
             run = known()
-            return run is None or run.has_let_go()
+            return run is not None and not run.has_let_go()
 
-        self.over = over
+        self.lasts = lasts
 
     def has_come(self) -> bool:
         """Whether all runs that came before have ended.
@@ -672,12 +672,15 @@ class _Turn:
         Raises:
             RemoteMediaError: if it can never come.
         """
-        for other in list(self._turns):
+        turns = self._turns
+        # Others forget those that have not begun yet.
+        turns[self] = None
+        for other in list(turns):
             if other is self:
                 break
             # After a fork, what another thread of the parent had begun will never end here.
-            if other.over() or other._here[0] != self._here[0]:
-                self._turns.pop(other, None)
+            if not other.lasts() or other._here[0] != self._here[0]:
+                turns.pop(other, None)
                 continue
             # Waiting for something that this very thread does would be for ever.
             if other in _around.get() or (other._here == self._here and not self._loop):
@@ -685,33 +688,26 @@ class _Turn:
             return False
         return True
 
-    def hold(self) -> Lock:
-        """It is that of a run on this thread, within the block of this lock: Ctrl-C cannot come
-        between the end of the block and that of the turn."""
-        lock = Lock()
-        self._turns[self] = None
-        self.over = lambda: not lock.locked()
-        return lock
-
     def leave(self) -> None:
         """The run has ended, and is forgotten."""
-        self.over = _yes
+        self.lasts = _no
         self._turns.pop(self, None)
 
     def go_out(self) -> None:
         """This code is not part of the run any more."""
         around = _around.get()
-        if len(around) == 1 and around[0] is self:
-            _around.set(())
-        else:
-            _around.set(tuple(turn for turn in around if turn is not self))
+        _around.set(() if around == (self,) else _without(self, around))
 
     def go_into(self) -> None:
         """From here on this code is part of the run."""
         around = _around.get()
         if around:
-            around = tuple(turn for turn in around if not turn.over() and turn is not self)
+            around = _without(self, [turn for turn in around if turn.lasts()])
         _around.set((*around, self))
+
+
+def _without(turn: _Turn, turns: Iterable[_Turn]) -> tuple[_Turn, ...]:
+    return tuple(other for other in turns if other is not turn)
 
 
 #: The turns of the runs with users' nodes that this code is part of: a node may not run its own
@@ -723,34 +719,29 @@ class _Turns:
     """Lets one run at a time use the nodes of a pipeline, in the order in which they came.
 
     There is nothing to give back, which Ctrl-C at a bad moment could prevent: a turn knows itself
-    whether its run is over.
+    whether its run goes on.
     """
 
     def __init__(self) -> None:
         #: In the order in which they came.
         self._turns: dict[_Turn, None] = {}
-
-    def enter(self, loop: bool) -> _Turn:
-        """A turn for another run, which is awaited in an event loop or not."""
-        turn = _Turn(self._turns, loop)
-        self._turns[turn] = None
-        return turn
+        #: A turn for another run, which is awaited in an event loop or not.
+        self.enter: Callable[[bool], _Turn] = partial(_Turn, self._turns)
 
     def work(self, run: Run) -> _Work:
         """A run of the Python engine, when it is its turn; as long as it has time."""
         from remotemedia.core.engine import Batch
 
-        turn = _Turn(self._turns, run.loop)
+        turn = self.enter(run.loop)
         work: Any = self._in_turn(run, turn)
-        turn.over = lambda: work.cr_frame is None
+        turn.lasts = lambda: work.cr_frame is not None
         if not isinstance(run.feed, Batch):
             # Within the block of a session another run would wait for its end.
             turn.go_into()
         return work  # type: ignore[no-any-return]
 
     async def _in_turn(self, run: Run, turn: _Turn) -> Result:
-        # Not before it has begun: what never begins would never end.
-        self._turns[turn] = None
+        # Not asked before it has begun: what never begins would never end.
         pause = 0.0
         while not turn.has_come():
             if run.time_left() == 0:

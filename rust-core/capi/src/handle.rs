@@ -144,13 +144,12 @@ pub unsafe fn share<T: Handle>(pointer: *const T) -> Result<Arc<T>> {
 /// # Safety
 /// As [`borrow`], and the pointer is not used again.
 pub unsafe fn release<T: Handle>(pointer: *mut T) {
+    if pointer.is_null() {
+        return;
+    }
     // SAFETY: by contract. An object from before a fork is fine to free.
     match unsafe { borrow(pointer.cast_const()) } {
-        Err(error) if error.code == Code::Argument => {
-            if !pointer.is_null() {
-                ::log::error!("free: {error}");
-            }
-        }
+        Err(error) if error.code == Code::Argument => ::log::error!("free: {error}"),
         // SAFETY: the pointer came from Arc::into_raw and is given back once.
         _ => crate::guard::quiet((), || drop(unsafe { Arc::from_raw(pointer) })),
     }
