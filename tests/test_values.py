@@ -11,7 +11,10 @@ import gc
 import json
 import math
 import pickle
+import platform
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +135,33 @@ def test_crosses_exactly(name: str) -> None:
     # And as a part of others.
     (back,) = cross([value, {"k": value}] if name != "as deep as allowed" else value)
     assert same(back, [value, {"k": value}] if name != "as deep as allowed" else value)
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or platform.python_implementation() != "CPython",
+    reason="about the allocator of glibc",
+)
+def test_memory_for_long_texts_is_used_again() -> None:
+    script = """
+import marshal, resource
+from remotemedia import Pipeline
+from remotemedia.nodes import PassThroughNode
+
+pipeline = Pipeline("p", [PassThroughNode()])
+for count in (30_000, 100_000):
+    items = [[number / 7 for number in range(count)]]
+    for _ in range(5):
+        pipeline.run_sync(items)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        marshal.dumps(items, 2)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    # The texts have 66 and 220 pages.
+    assert all(float(line) < 20 for line in done.stdout.split()), done.stdout
 
 
 def test_the_table_has_its_size() -> None:

@@ -7,7 +7,7 @@
 //! JSON; and a list with the number of a binary part in there is a long list of floats, which are
 //! that part's.
 
-use remotemedia_runtime::memory::{Block, expect, no_memory};
+use remotemedia_runtime::memory::{Block, comes_again, expect, no_memory};
 use remotemedia_runtime::{Buffer, Code, DType, Error, Limits, Map, Result, Tensor, Value};
 use std::sync::Arc;
 
@@ -41,6 +41,8 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8], parts: Option<&'a [Value]>) -> Self {
+        // The text itself, which Python gives double the room when it is full, and what is made of it.
+        comes_again(bytes.len().saturating_mul(4));
         Reader { rest: bytes, parts, entries: bytes.len() }
     }
 
