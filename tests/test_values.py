@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import collections
 import copy
 import datetime
+import decimal
 import enum
 import gc
 import json
+import marshal
 import math
 import pickle
+import platform
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +25,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remotemedia import Audio, MarshalError, native
+from remotemedia import Audio, MarshalError, Node, Pipeline, native
+from remotemedia.nodes import PassThroughNode
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="the native library is missing")
 
@@ -132,6 +139,108 @@ def test_crosses_exactly(name: str) -> None:
     # And as a part of others.
     (back,) = cross([value, {"k": value}] if name != "as deep as allowed" else value)
     assert same(back, [value, {"k": value}] if name != "as deep as allowed" else value)
+
+
+#: How long a list of floats is that crosses as an array.
+LONG = 8192
+
+
+def floats(count: int) -> list[Any]:
+    odd = [-0.0, math.inf, -math.inf, 5e-324, *struct.unpack("<dd", b"\1\2\3\4\5\6\xf8\x7f" * 2)]
+    return [*odd, *(number / 7 for number in range(count - len(odd)))]
+
+
+def with_one(other: Any, place: int) -> list[Any]:
+    values = floats(LONG + 1)
+    values[place] = other
+    return values
+
+
+LONG_LISTS: dict[str, Any] = {
+    "one too few": floats(LONG - 1),
+    "enough": floats(LONG),
+    "one more": floats(LONG + 1),
+    "far more": floats(100_000),
+    "an int first": with_one(1, 0),
+    "an int last": with_one(1, -1),
+    "a bool among them": with_one(True, LONG // 2),
+    "none among them": with_one(None, LONG // 2),
+    "text among them": with_one("gggggggg", LONG // 2),
+    "a list among them": with_one([1.0], LONG // 2),
+    "bytes among them": with_one(b"1", LONG // 2),
+    "several": [floats(LONG), floats(LONG + 1), floats(3)],
+    "nested": [[[floats(LONG)]], [1.0, [floats(LONG), 2]]],
+    "in a dict": {"a": floats(LONG), "b": {"c": [floats(LONG)]}, "$rm": floats(LONG)},
+}
+
+
+def test_long_lists_of_floats_keep_every_bit_on_every_way() -> None:
+    class Same(Node):
+        def process(self, value: Any) -> Any:
+            return value
+
+    pipelines = [Pipeline("p", [PassThroughNode()]), Pipeline("p", [PassThroughNode(), Same()])]
+    for name, value in LONG_LISTS.items():
+        # Marshal writes every type and every bit.
+        right = marshal.dumps(value, 2)
+        for pipeline in pipelines:
+            backs = list(pipeline.run_sync([value, value]))
+            with pipeline.open() as session:
+                session.push(value)
+                session.push_many([value])
+                session.end()
+                backs += [output.value for output in session]
+            backs += asyncio.run(pipeline.run([[value]]))[0]
+            assert len(backs) == 5, name
+            for back in backs:
+                assert marshal.dumps(back, 2) == right, name
+                assert back is not value, name
+    # As the items themselves.
+    for pipeline in pipelines:
+        back = list(pipeline.run_sync(floats(LONG)))
+        assert marshal.dumps(back, 2) == marshal.dumps(floats(LONG), 2)
+
+
+def test_a_float_of_another_class_in_a_long_list_is_a_float() -> None:
+    liar = type("F", (float,), {"__float__": lambda self: 42.0})(1.5)
+    (back,) = cross(with_one(liar, 5))
+    assert marshal.dumps(back, 2) == marshal.dumps(with_one(1.5, 5), 2)
+    with pytest.raises(MarshalError, match=r"input\[0\]\[5\]: decimal.Decimal"):
+        cross(with_one(decimal.Decimal(1), 5))
+
+
+def test_a_long_list_of_floats_belongs_to_nobody_else() -> None:
+    given = floats(LONG)
+    first, second = cross(given, given)
+    first[7] = given[8] = "changed"
+    assert second[7:9] == floats(LONG)[7:9]
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or platform.python_implementation() != "CPython",
+    reason="about the allocator of glibc",
+)
+def test_memory_for_long_texts_is_used_again() -> None:
+    script = """
+import marshal, resource
+from remotemedia import Pipeline
+from remotemedia.nodes import PassThroughNode
+
+pipeline = Pipeline("p", [PassThroughNode()])
+for count in (30_000, 100_000):
+    items = [[number / 7 for number in range(count)]]
+    for _ in range(5):
+        pipeline.run_sync(items)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        marshal.dumps(items, 2)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    # The texts have 66 and 220 pages.
+    assert all(float(line) < 20 for line in done.stdout.split()), done.stdout
 
 
 def test_the_table_has_its_size() -> None:

@@ -124,8 +124,9 @@ pub fn write(py: Python<'_>, value: Value) -> PyResult<Bound<'_, PyAny>> {
         Value::Text(text) => PyString::new(py, &text).into_any(),
         Value::Bytes(bytes) => PyBytes::new(py, bytes.bytes()).into_any(),
         Value::List(items) => {
-            let items = Arc::unwrap_or_clone(items).into_iter();
-            let objects: Vec<_> = items.map(|item| write(py, item)).collect::<PyResult<_>>()?;
+            let items = Arc::try_unwrap(items).map_or_else(|items| items.to_vec(), Vec::from);
+            let objects = items.into_iter().map(|item| write(py, item));
+            let objects: Vec<_> = objects.collect::<PyResult<_>>()?;
             PyList::new(py, objects)?.into_any()
         }
         Value::Frame(_) => return Err(PyTypeError::new_err("frames do not cross here")),

@@ -7,8 +7,8 @@
 //! JSON; and a list with the number of a binary part in there is a long list of floats, which are
 //! that part's.
 
-use remotemedia_runtime::memory::{Block, expect, no_memory};
-use remotemedia_runtime::{Buffer, Code, DType, Error, Limits, Map, Result, Tensor, Value};
+use remotemedia_runtime::memory::{comes_again, expect, no_memory};
+use remotemedia_runtime::{Code, Error, Limits, List, Map, Result, Tensor, Value};
 use std::sync::Arc;
 
 const ESCAPE: &str = "$rm";
@@ -41,6 +41,8 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8], parts: Option<&'a [Value]>) -> Self {
+        // The text itself, which Python gives double the room when it is full, and what is made of it.
+        comes_again(bytes.len().saturating_mul(4));
         Reader { rest: bytes, parts, entries: bytes.len() }
     }
 
@@ -137,7 +139,10 @@ impl<'a> Reader<'a> {
             b'[' | b'(' => {
                 let depth = below()?;
                 let count = self.count()?;
-                Value::list(self.entries(count, depth)?)
+                match self.floats_alone(count)? {
+                    Some(list) => list,
+                    None => Value::list(self.entries(count, depth)?),
+                }
             }
             b'{' => self.dict(below()?, literal)?,
             other => {
@@ -145,6 +150,28 @@ impl<'a> Reader<'a> {
                 return Err(refuse(message));
             }
         })
+    }
+
+    /// The long list of so many entries that comes next, if they are all floats. Nothing is made for
+    /// each of them.
+    fn floats_alone(&mut self, count: usize) -> Result<Option<Value>> {
+        let (entries, _) = self.rest.as_chunks::<9>();
+        if count < LONG || count > entries.len() {
+            return Ok(None);
+        }
+        let mut others = 0;
+        let array = Tensor::build(&[count as i64], |places: &mut [f64]| {
+            for (place, &[kind, a, b, c, d, e, f, g, h]) in places.iter_mut().zip(entries) {
+                others |= kind ^ b'g';
+                *place = f64::from_le_bytes([a, b, c, d, e, f, g, h]);
+            }
+            Ok(())
+        })?;
+        if others != 0 {
+            return Ok(None);
+        }
+        self.rest = &self.rest[9 * count..];
+        Ok(Value::list_of_floats(array))
     }
 
     /// Reads the floats that come next, until there are `count` items: lists of nothing else are
@@ -219,10 +246,13 @@ impl<'a> Reader<'a> {
             Value::List(list) => match list[..] {
                 [Value::Int(index)] => {
                     let part = usize::try_from(index).ok().and_then(|index| parts.get(index));
-                    let floats = part.and_then(unpacked).ok_or_else(|| {
+                    let list = part.and_then(|part| match part {
+                        Value::Tensor(array) => Value::list_of_floats(Tensor::clone(array)),
+                        _ => None,
+                    });
+                    list.ok_or_else(|| {
                         refuse(format!("the binary part {index} is no array of float64"))
-                    })?;
-                    Ok(Value::list(floats))
+                    })
                 }
                 _ => Err(refuse("\"$rm\" stands for something unknown")),
             },
@@ -262,30 +292,26 @@ pub fn write_pair(
     Ok(writer.done())
 }
 
-fn is_floats(items: &[Value]) -> bool {
-    items.iter().all(|item| matches!(item, Value::Float(_)))
-}
-
-/// Floats as an array.
-fn packed(items: &[Value]) -> Result<Value> {
-    let mut block = Block::try_new(8 * items.len())?;
-    for (place, item) in block.bytes_mut().as_chunks_mut().0.iter_mut().zip(items) {
-        if let Value::Float(value) = item {
-            *place = value.to_ne_bytes();
+/// A long list of nothing but floats as an array; None for any other list.
+fn floats(list: &List) -> Result<Option<Arc<Tensor>>> {
+    if list.len() < LONG {
+        return Ok(None);
+    }
+    if let Some(floats) = list.floats() {
+        return Ok(Some(floats.clone()));
+    }
+    if !list.iter().all(|item| matches!(item, Value::Float(_))) {
+        return Ok(None);
+    }
+    let array = Tensor::build(&[list.len() as i64], |places: &mut [f64]| {
+        for (place, item) in places.iter_mut().zip(list.iter()) {
+            if let Value::Float(value) = item {
+                *place = *value;
+            }
         }
-    }
-    let tensor = Tensor::new(DType::F64, &[items.len() as i64], Buffer::new(block))?;
-    Ok(Value::Tensor(Arc::new(tensor)))
-}
-
-/// The floats of an array of one dimension.
-fn unpacked(part: &Value) -> Option<Vec<Value>> {
-    let Value::Tensor(tensor) = part else { return None };
-    if tensor.dtype() != DType::F64 || tensor.shape().len() != 1 {
-        return None;
-    }
-    let floats = tensor.bytes().as_chunks().0.iter();
-    Some(floats.map(|float| Value::Float(f64::from_ne_bytes(*float))).collect())
+        Ok(())
+    })?;
+    Ok(Some(Arc::new(array)))
 }
 
 /// The tensor that a value is, if it may stand in a text; one that was lent stands there as its
@@ -364,16 +390,16 @@ impl<'a> Writer<'a> {
             Value::UInt(value) => self.long((*value).into()),
             Value::Float(value) => self.float(*value),
             Value::Text(text) => self.text(text)?,
-            Value::List(items) if items.len() >= LONG && is_floats(items) => {
-                below()?;
-                self.escape();
-                self.out.extend(b"[\x01\0\0\0");
-                self.small(self.parts.len() as i32);
-                self.out.push(b'0');
-                self.parts.push(packed(items)?);
-            }
             Value::List(items) => {
                 let depth = below()?;
+                if let Some(array) = floats(items)? {
+                    self.escape();
+                    self.out.extend(b"[\x01\0\0\0");
+                    self.small(self.parts.len() as i32);
+                    self.out.push(b'0');
+                    self.parts.push(Value::Tensor(array));
+                    return Ok(());
+                }
                 self.open(items.len())?;
                 // A float takes 9 bytes. Most values take no more, so this is room for a long list.
                 let room = items.len().saturating_mul(9);
@@ -506,6 +532,7 @@ impl<'a> Writer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use remotemedia_runtime::{Buffer, DType};
 
     #[test]
     fn what_is_written_is_read() {
@@ -556,6 +583,50 @@ mod tests {
             let bytes = [b"{u\x03\0\0\0$rm[\x01\0\0\0", &index[..], b"0"].concat();
             assert!(read(&bytes, Some(&parts), 100).is_err());
         }
+    }
+
+    #[test]
+    fn a_long_list_of_floats_is_read_as_an_array() {
+        let float = |n: usize| [b"g", &f64::to_le_bytes(1.0 / n as f64)[..]].concat();
+        let text = |entries: &[Vec<u8>]| {
+            let count = (entries.len() as u32).to_le_bytes();
+            [b"[", &count[..], &entries.concat()].concat()
+        };
+        let floats: Vec<_> = (0..LONG).map(float).collect();
+        let is_array = |value: &Value| match value {
+            Value::List(list) => list.floats().is_some(),
+            other => panic!("{other:?}"),
+        };
+        let read_plain = |bytes: &[u8], depth| read(bytes, None, depth);
+        let long = read_plain(&text(&floats), 1).unwrap();
+        assert!(is_array(&long));
+        let expected = (0..LONG).map(|n| Value::Float(1.0 / n as f64)).collect();
+        assert_eq!(long, Value::list(expected));
+        assert!(!is_array(&read_plain(&text(&floats[1..]), 1).unwrap()), "it is not long");
+        for place in [0, LONG / 2, LONG - 1] {
+            for other in
+                [&b"i\x01\0\0\0"[..], b"T", b"u\x04\0\0\0four", b"u\x10\0\0\0gggggggggggggggg"]
+            {
+                let mut entries = floats.clone();
+                entries[place] = other.to_vec();
+                let mixed = read_plain(&text(&entries), 1).unwrap();
+                assert!(!is_array(&mixed));
+                let Value::List(list) = mixed else { unreachable!() };
+                assert!(list.len() == LONG && !matches!(list[place], Value::Float(_)));
+                let before = if place == 0 { LONG - 1 } else { place - 1 };
+                assert_eq!(list[before], Value::Float(1.0 / before as f64));
+            }
+        }
+        // The levels and the bytes are those of any other list.
+        assert_eq!(read_plain(&text(&floats), 0).unwrap_err().code, Code::Limit);
+        let whole = text(&floats);
+        for end in [whole.len() - 1, whole.len() - 9, whole.len() / 2] {
+            assert!(read_plain(&whole[..end], 1).is_err(), "{end}");
+        }
+        assert!(read_plain(&[&whole[..], b"N"].concat(), 1).is_err());
+        let two = text(&[whole.clone(), whole]);
+        let Value::List(two) = read_plain(&two, 2).unwrap() else { panic!("a list") };
+        assert!(two.iter().all(is_array) && two.len() == 2);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::metrics::{COUNTED, Histogram};
 use crate::node::{Context, Instance};
 use crate::run::{Progress, closed, distribute, located, panicked};
 use crate::stage::{too_many_values, wrong_kind};
-use crate::value::Value;
+use crate::value::{List, Value};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ pub(crate) struct Batch {
 #[derive(Default)]
 struct Slot {
     /// For a source: all that it is to process.
-    input: Option<Arc<Vec<Value>>>,
+    input: Option<Arc<List>>,
     instance: Option<Instance>,
     initialized: bool,
     /// What the node gave for the item in work; for a sink, everything it gave.

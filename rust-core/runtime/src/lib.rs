@@ -46,4 +46,4 @@ pub use node::{AsyncNode, BoxFuture, Context, Instance, Node, Watch};
 pub use registry::{HostTasks, NodeType, Registry};
 pub use run::{Control, Notify, Options, Output, Progress, Pushed, Run, Task, TaskCall, Want};
 pub use runtime::Runtime;
-pub use value::{Audio, DType, Frame, Map, PixelFormat, Tensor, Value};
+pub use value::{Audio, DType, Frame, List, Map, PixelFormat, Tensor, Value};

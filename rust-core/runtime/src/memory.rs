@@ -15,9 +15,10 @@ use serde_json::{Value as Json, json};
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::HashMap;
 use std::fmt;
+use std::hint::black_box;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
 
 /// Memory that values refer to. Implemented for the pool's blocks here; memory that belongs to a
@@ -84,6 +85,16 @@ pub fn room<T>(elements: usize) -> Result<Vec<T>> {
 /// `RM_E_LIMIT` if they could not.
 pub fn expect(bytes: usize) -> Result<()> {
     if bytes < HUGE { Ok(()) } else { room::<u8>(bytes).map(drop) }
+}
+
+/// Tells the system's allocator that pieces of so many bytes come and go, as where the host writes
+/// its texts. glibc gives those that are larger than what it has seen go back to the system, and the
+/// next one has fresh pages again.
+pub fn comes_again(bytes: usize) {
+    static SEEN: AtomicUsize = AtomicUsize::new(128 << 10);
+    if bytes > SEEN.load(Ordering::Relaxed) && bytes > SEEN.fetch_max(bytes, Ordering::Relaxed) {
+        drop(black_box(room::<u8>(bytes)));
+    }
 }
 
 /// A shared run of bytes. Cloning and slicing share the memory.

@@ -27,7 +27,7 @@ use crate::schema::did_you_mean;
 use crate::stage::{
     Body, Call, Failure, Settings, Turn, call_async, earlier, renew, sleep, too_slow, wrong_kind,
 };
-use crate::value::Value;
+use crate::value::{List, Value};
 use serde_json::{Map as JsonMap, Value as Json};
 use std::any::Any;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -160,7 +160,7 @@ enum Way {
 struct Staged(Arc<Shared>);
 
 /// The whole input of a source.
-type Items = Arc<Vec<Value>>;
+type Items = Arc<List>;
 
 /// What belongs to a run and to those who work for it.
 pub(crate) struct Shared {
@@ -2160,7 +2160,7 @@ fn not_a_source(id: &str) -> String {
 pub(crate) fn distribute(
     plan: &Plan,
     input: &Value,
-    mut give: impl FnMut(usize, Arc<Vec<Value>>),
+    mut give: impl FnMut(usize, Arc<List>),
 ) -> Result<()> {
     match input {
         Value::List(items) => {

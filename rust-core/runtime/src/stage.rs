@@ -14,7 +14,7 @@ use crate::node::{Context, Instance};
 use crate::queue::Packet;
 use crate::registry::Factory;
 use crate::run::{Output, Shared, panicked};
-use crate::value::Value;
+use crate::value::{List, Value};
 use serde_json::Value as Json;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ pub(crate) struct Slot {
     /// For a sink of a batch: everything it gave.
     pub results: Vec<Value>,
     /// For a source of a batch: everything it gets.
-    pub input: Option<Arc<Vec<Value>>>,
+    pub input: Option<Arc<List>>,
     /// What waits for its partners.
     held: Option<Box<Held>>,
 }

@@ -6,8 +6,9 @@
 use crate::error::{Code, Error, Result};
 use crate::memory::{Block, Buffer, is_only, room};
 use indexmap::IndexMap;
-use std::ops::Range;
-use std::sync::Arc;
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::{Arc, OnceLock};
 
 /// A map with text keys that remembers the order of insertion.
 pub type Map = IndexMap<Arc<str>, Value>;
@@ -28,7 +29,7 @@ pub enum Value {
     /// Unicode text.
     Text(Arc<str>),
     /// Values in order.
-    List(Arc<Vec<Value>>),
+    List(Arc<List>),
     /// Values by name, in order of insertion.
     Map(Arc<Map>),
     /// Raw bytes.
@@ -49,7 +50,17 @@ impl Value {
 
     /// A list value.
     pub fn list(items: Vec<Value>) -> Self {
-        Value::List(Arc::new(items))
+        Value::List(Arc::new(List(Items::Values(items))))
+    }
+
+    /// The list of the floats in an array; `None` if that is no array of float64 of one dimension.
+    pub fn list_of_floats(floats: Tensor) -> Option<Self> {
+        if floats.dtype != DType::F64 || floats.shape.len() != 1 {
+            return None;
+        }
+        let array = Arc::new(floats.labelled(0));
+        let items = Items::Floats { array, values: OnceLock::new() };
+        Some(Value::List(Arc::new(List(items))))
     }
 
     /// A map value with these entries, in this order.
@@ -106,6 +117,7 @@ impl Value {
     /// How many lists and maps are nested in one another; 0 for what is neither.
     pub fn depth(&self) -> usize {
         let deepest = match self {
+            Value::List(items) if items.floats().is_some() => None,
             Value::List(items) => items.iter().map(Value::depth).max(),
             Value::Map(map) => map.values().map(Value::depth).max(),
             _ => return 0,
@@ -117,6 +129,7 @@ impl Value {
     pub fn weight(&self) -> usize {
         let content = match self {
             Value::Text(text) => text.len(),
+            Value::List(items) if items.floats().is_some() => items.len() * size_of::<Value>(),
             Value::List(items) => items.iter().map(Value::weight).sum(),
             Value::Map(map) => map.iter().map(|(key, value)| key.len() + value.weight()).sum(),
             Value::Bytes(bytes) => bytes.bytes().len(),
@@ -168,7 +181,7 @@ impl PartialEq for Value {
             (Value::UInt(a), Value::UInt(b)) => a == b,
             (Value::Float(a), Value::Float(b)) => a == b,
             (Value::Text(a), Value::Text(b)) => a == b,
-            (Value::List(a), Value::List(b)) => a == b,
+            (Value::List(a), Value::List(b)) => a[..] == b[..],
             (Value::Map(a), Value::Map(b)) => a == b,
             (Value::Bytes(a), Value::Bytes(b)) => a.bytes() == b.bytes(),
             (Value::Tensor(a), Value::Tensor(b)) => a == b,
@@ -176,6 +189,67 @@ impl PartialEq for Value {
             (Value::Frame(a), Value::Frame(b)) => a == b,
             _ => false,
         }
+    }
+}
+
+/// Values in order: a slice of them. A list of nothing but floats may be an array, of which these
+/// values are made when somebody looks at them; what only hands it on does without.
+pub struct List(Items);
+
+enum Items {
+    Values(Vec<Value>),
+    Floats { array: Arc<Tensor>, values: OnceLock<Vec<Value>> },
+}
+
+impl List {
+    /// How many values.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Items::Values(values) => values.len(),
+            Items::Floats { array, .. } => array.len(),
+        }
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The array, if it is one.
+    pub fn floats(&self) -> Option<&Arc<Tensor>> {
+        match &self.0 {
+            Items::Values(_) => None,
+            Items::Floats { array, .. } => Some(array),
+        }
+    }
+}
+
+impl Deref for List {
+    type Target = [Value];
+
+    fn deref(&self) -> &[Value] {
+        match &self.0 {
+            Items::Values(values) => values,
+            Items::Floats { array, values } => values.get_or_init(|| {
+                let floats = array.bytes().as_chunks().0.iter();
+                floats.map(|float| Value::Float(f64::from_ne_bytes(*float))).collect()
+            }),
+        }
+    }
+}
+
+impl From<List> for Vec<Value> {
+    fn from(list: List) -> Self {
+        match list.0 {
+            Items::Values(values) => values,
+            Items::Floats { .. } => list.to_vec(),
+        }
+    }
+}
+
+impl fmt::Debug for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
@@ -717,6 +791,33 @@ mod tests {
             assert_eq!(error.code, Code::Argument);
         }
         assert!(Frame::new(pixels(&[65_536, 1]), PixelFormat::Gray, None).is_ok());
+    }
+
+    #[test]
+    fn a_list_of_floats_is_as_any_other() {
+        let floats = vec![0.5, -0.0, f64::NEG_INFINITY, 1e300];
+        let array = Tensor::from_vec(floats.clone(), &[4]);
+        let list = Value::list_of_floats(array.clone().labelled(7)).unwrap();
+        let plain = Value::list(floats.into_iter().map(Value::Float).collect());
+        assert_eq!((list.depth(), list.weight()), (plain.depth(), plain.weight()));
+        let (Value::List(a), Value::List(b)) = (&list, &plain) else { unreachable!() };
+        assert!(a.len() == 4 && !a.is_empty());
+        assert!(matches!(&a.0, Items::Floats { values, .. } if values.get().is_none()));
+        assert!(a.floats().is_some_and(|floats| **floats == array && floats.label() == 0));
+        assert!(b.floats().is_none());
+        assert_eq!(list, plain);
+        assert_eq!(format!("{list:?}"), format!("{plain:?}"));
+        let values = [list, plain].map(|list| match list {
+            Value::List(list) => Vec::from(Arc::into_inner(list).unwrap()),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(values[0], values[1]);
+        let none = Value::list_of_floats(Tensor::from_vec(Vec::<f64>::new(), &[0])).unwrap();
+        assert_eq!(none, Value::list(vec![]));
+        for other in [Tensor::from_vec(vec![1.0f64], &[1, 1]), Tensor::from_vec(vec![1.0f32], &[1])]
+        {
+            assert!(Value::list_of_floats(other).is_none());
+        }
     }
 
     #[test]

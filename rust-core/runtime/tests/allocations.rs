@@ -90,7 +90,7 @@ fn allocations(plan: &Arc<Plan>, item: &Value, items: usize) -> usize {
     let Ok(Progress::Done(Value::List(outputs))) = run.drive(None) else { panic!("it ends") };
     drop(run);
     let count = COUNT.get() - before;
-    assert_eq!(*outputs, vec![item.clone(); items]);
+    assert_eq!(outputs[..], vec![item.clone(); items]);
     count
 }
 
