@@ -99,7 +99,7 @@ static void a_pipeline_says_what_it_consists_of(void) {
     rm_pipeline *pipeline = load(two_sources);
     rm_data *info = NULL;
     OK(rm_pipeline_info(pipeline, &info, &error));
-    CHECK(gives(info, "{\"name\":\"two\",\"nodes\":["
+    CHECK(gives(info, "{\"name\":\"two\",\"stages\":1,\"threaded\":false,\"nodes\":["
                       "{\"id\":\"add_two\",\"node_type\":\"Calculator\",\"heavy\":false,"
                       "\"source\":true,\"sink\":true},"
                       "{\"id\":\"add_ten\",\"node_type\":\"CalculatorNode\",\"heavy\":false,"

@@ -8,7 +8,7 @@
 //! that part's.
 
 use remotemedia_runtime::memory::{comes_again, expect, no_memory};
-use remotemedia_runtime::{Code, Error, Limits, List, Map, Result, Tensor, Value};
+use remotemedia_runtime::{Code, DType, Error, Limits, List, Map, Result, Tensor, Value};
 use std::sync::Arc;
 
 const ESCAPE: &str = "$rm";
@@ -532,7 +532,7 @@ impl<'a> Writer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use remotemedia_runtime::{Buffer, DType};
+    use remotemedia_runtime::Buffer;
 
     #[test]
     fn what_is_written_is_read() {
