@@ -787,6 +787,16 @@ class _Call:
             return None
         return [data]
 
+    def put(self, parts: list[Any]) -> Any:
+        """Puts views of binary parts, or of arrays that stand for them, in the place: gives what
+        has to stay for as long as they are used."""
+        if not parts:
+            if self.count:
+                self.struct.part_count = self.count = 0
+            return None
+        held = self.lend_one(parts[0]) if len(parts) == 1 else self.lend(parts)
+        return self.show(list(map(marshal.as_part, parts))) if held is None else held
+
     def show(self, parts: list[marshal.Part]) -> Any:
         """Puts views of binary parts in the place; gives what :meth:`lend` gives."""
         held = None
@@ -895,16 +905,17 @@ class Run:
         view.setflags(False)
         return view
 
-    def lend(self, call: _Call, parts: list[Any]) -> None:
-        """Puts views of binary parts, or of arrays that stand for them, in a place for an exchange.
-        Arrays are lent, until the library says that it is done with them, if there is nothing else;
-        else all are copied."""
-        if (call.lend_one(parts[0]) if len(parts) == 1 else call.lend(parts)) is None:
-            call.show(list(map(marshal.as_part, parts)))
-            return
-        for tag, view in enumerate(call.views[: len(parts)], len(self.lent)):
-            view.tag = tag
-        self.lent += parts
+    def lend(self, call: _Call, parts: list[Any]) -> Any:
+        """Puts views of binary parts, or of arrays that stand for them, in a place for an exchange;
+        gives what has to stay until that is over. Arrays are lent, until the library says that it
+        is done with them, if there is nothing else; else all are copied."""
+        held = call.put(parts)
+        if call.templates:
+            # They are arrays that have views of their own there.
+            for tag, view in enumerate(call.views[: len(parts)], len(self.lent)):
+                view.tag = tag
+            self.lent += parts
+        return held
 
     def forget_released(self, call: _Call) -> None:
         """Forgets what the library is done with."""

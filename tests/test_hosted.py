@@ -751,3 +751,15 @@ def test_what_a_node_may_write_to_again_is_copied_whatever_shows_it(shown: Any) 
     with pipeline.open() as run:
         run.push_many([1.0, 2.0, 3.0])
         assert [output.value[0] for output in run.pull_many(3)] == [1, 2, 3]
+
+
+def test_arrays_of_many_shapes_keep_them() -> None:
+    class Gives(Node):
+        def process(self, value: int) -> list[Any]:
+            return [numpy.full((1, size), float(value)) for size in range(1, 400)]
+
+    items = list(range(8))
+    outputs = Pipeline("p", [PassThroughNode(), Gives(), PassThroughNode()]).run_sync(items)
+    for item, arrays in zip(items, outputs):
+        assert [array.shape for array in arrays] == [(1, size) for size in range(1, 400)]
+        assert all((array == item).all() for array in arrays)

@@ -121,6 +121,7 @@ class _Lane:
         "since",
         "task",
         "thread",
+        "threaded",
         "timed",
     )
 
@@ -154,10 +155,7 @@ class _Lane:
         self.since = 0.0
         self.thread: Optional[int] = None
         self.timed = planned.timeout is not None
-
-    @property
-    def threaded(self) -> bool:
-        return self.node.runs_in is not None
+        self.threaded = self.node.runs_in is not None
 
 
 class _Rest(NamedTuple):
@@ -226,7 +224,7 @@ class Host:
         self.ready: deque[Call] = deque()
         #: Answers that were not handed in: `node, id, values` one after the other, and their parts.
         self.answers: list[Any] = []
-        #: While the straight way is taken, also arrays that stand for their parts.
+        #: Arrays may stand for their parts.
         self.parts: list[Any] = []
         #: The first item with which a node has failed so that the run ends: later ones are idle.
         self.failed_at = sys.maxsize
@@ -252,7 +250,6 @@ class Host:
     def begin(self, owner: Owner) -> None:
         """Works for a run of this owner's."""
         self._owner = ref(owner)
-        self.parts = list(map(marshal.as_part, self.parts))
         self.context = copy_context()
 
     def resume(self) -> None:
@@ -326,9 +323,12 @@ class Host:
 
     def _do(self, lane: _Lane, call: Call, thread: int) -> None:
         """Does a task, or begins with it."""
-        _, _, item, kind, value = call
-        if self._is_idle(item, kind):
+        place, number, item, kind, value = call
+        # What comes from no item has -1.
+        usual = kind == PROCESS and self.floor <= item <= self.failed_at and not self.cancelled
+        if not (usual and self.deadline is None) and self._is_idle(item, kind):
             return
+        usual = usual and not (lane.failed or lane.timed)
         if lane.threaded:
             self._in_thread(lane, call)
             return
@@ -341,17 +341,39 @@ class Host:
                 result = lane.process(value)
             else:
                 result = self._other(lane, kind, value)
+            # The task has what came as well.
+            if usual and self._answer_at_once(place, number, value, result, 5):
+                lane.kind = None
+                return
         except Exception as error:  # noqa: BLE001  users' code may raise anything
             self._answer(lane, call, None, error)
         else:
-            own = False
-            if type(result) in marshal.codes:
-                # As it came it is in the task as well.
-                same = result is value
-                own = (same and not result.flags.writeable) or _is_own(
-                    result, 3 if same else 1, same
-                )
-            self._answer(lane, call, result, own=own)
+            self._answer(lane, call, result)
+
+    def _answer_at_once(self, place: int, number: int, value: Any, result: Any, held: int) -> bool:
+        """Answers with one value of the usual kinds, at least cost; False if it is none. There are
+        so many references to it, ``held``, if it is the one that came."""
+        kind = type(result)
+        if kind in _SCALARS:
+            # Whoever gives nothing has filtered it.
+            values = [] if result is None else [marshal.plain(result, self.parts, "output")]
+            self.answers += (place, number, values)
+            return True
+        known = marshal.codes.get(kind)
+        if known is None or result.dtype not in known:
+            return False
+        # What came as it is goes on as it is, if nobody can write to it.
+        same = result is value
+        if not (
+            (same and not result.flags.writeable) or _is_own(result, held if same else 2, same)
+        ):
+            # The node may write to it before the library has it.
+            result = result.copy()
+        if not result.flags.c_contiguous:
+            return False
+        self.answers += (place, number, [{_ESCAPE: len(self.parts)}])
+        self.parts.append(result)
+        return True
 
     def _answer(
         self,
@@ -359,10 +381,8 @@ class Host:
         call: Call,
         result: Any,
         error: Optional[Exception] = None,
-        own: bool = False,
     ) -> None:
-        """Answers a task with what a method gave or raised, or waits for what it promises; ``own``
-        if it is an array that the node does not keep."""
+        """Answers a task with what a method gave or raised, or waits for what it promises."""
         place, number, item, kind, _ = call
         had = len(self.parts)
         values: list[Any] = []
@@ -380,7 +400,7 @@ class Host:
                         self._begin_to_wait(lane, call, rest)
                         return
                 else:
-                    values = self._collected(lane, result, self.parts, own)
+                    values = self._collected(lane, result, self.parts)
                 if kind != PROCESS and kind != _FLUSH:
                     values = []
             if lane.timed:
@@ -403,7 +423,7 @@ class Host:
     ) -> None:
         """Does tasks as the library wrote them, in the context of this code: the usual ones, a
         value in and one out, at least cost. What is left at the time ``until`` stays ``ready``."""
-        lanes, answers, parts, codes = self.lanes, self.answers, self.parts, marshal.codes
+        lanes = self.lanes
         rest = iter(tasks)
         calls: Iterator[Call] = zip(rest, rest, rest, rest, rest)
         for place, number, item, kind, value in calls:
@@ -417,9 +437,7 @@ class Host:
             lane.kind, lane.item = kind, item
             try:
                 result = lane.process(value)
-                if type(result) in _SCALARS:
-                    values = [] if result is None else [marshal.plain(result, parts, "output")]
-                    answers += (place, number, values)
+                if self._answer_at_once(place, number, value, result, 4):
                     lane.kind = None
                     if until is not None and perf_counter() >= until:
                         break
@@ -427,21 +445,6 @@ class Host:
             except Exception as error:  # noqa: BLE001  users' code may raise anything
                 self._answer(lane, (place, number, item, kind, value), None, error)
                 continue
-            known = codes.get(type(result))
-            if known is not None:
-                code = known.get(result.dtype)
-                # What came as it is goes on as it is, if nobody can write to it.
-                same = result is value
-                if not ((same and not result.flags.writeable) or _is_own(result, 1 + same, same)):
-                    # The node may write to it before the library has it.
-                    result = result.copy()
-                if code is not None and result.flags.c_contiguous:
-                    answers += (place, number, [{_ESCAPE: len(parts)}])
-                    parts.append(result)
-                    lane.kind = None
-                    if until is not None and perf_counter() >= until:
-                        break
-                    continue
             self._answer(lane, (place, number, item, kind, value), result)
             if self.waiting:
                 break

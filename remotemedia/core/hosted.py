@@ -55,7 +55,7 @@ from remotemedia.result import Result
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
 __all__ = ["Hosted", "HostedBatch", "HostedStream"]
@@ -127,7 +127,8 @@ class HostedStream(NativeStream):
         host.begin(self)
         self._turn: Optional[Turn] = turn
         self._leave = turn.leave
-        #: Whether somebody could not become the driver, who is to see to what was missed.
+        #: Whether there may be something that the driver has not seen to, as somebody could not
+        #: become him.
         self._missed = False
         self._own_loop = False
         self._soon = False
@@ -368,10 +369,17 @@ class HostedStream(NativeStream):
     def _put_many(self, items: list[Any]) -> Optional[int]:
         return None
 
+    def _put(self, text: bytes, parts: Sequence[marshal.Part], most: int) -> tuple[int, int]:
+        # What there is to do for them is not fetched with that.
+        self._missed = True
+        return super()._put(text, parts, most)
+
     def _push_and_fetch(self, value: Any, node: Optional[str]) -> tuple[bool, Optional[int]]:
-        """Puts an item in and fetches, if nobody else does either; whether that was so."""
+        """Puts an item in and does what there is to do for that, if nobody else is at work; whether
+        that was so."""
         if not self._pulling.acquire(False):
             return False, None
+        host = self._host
         try:
             if not self._pushing.acquire(False):
                 return False, None
@@ -379,11 +387,18 @@ class HostedStream(NativeStream):
                 item = super().try_push(value, node)
             finally:
                 self._pushing.release()
+            while host.ready and self._loop is None and not self._over:
+                host.work_off()
+                self._fetch(FETCH, 0 if host.ready else WANT_TASK | WANTS["output"])
             if self._over:
                 self._clean_up()
             return True, item
+        except BaseException:
+            if host.ended_by is not None:
+                self._finish_up()
+            raise
         finally:
-            self._pulling.release()
+            self._leave_driving()
             if self._bells or self._futures:
                 self._ring()
 
@@ -399,6 +414,8 @@ class HostedStream(NativeStream):
             done, item = self._push_and_fetch(value, node)
         if not done:
             item = self.try_push(value, node)
+        elif not (self._missed or host.ready or host.answers):
+            return item
         if item is not None:
             self.turn()
         return item
@@ -1041,12 +1058,14 @@ class Hosted:
                 struct.session = place
                 if call.slice_us != slice_us:
                     struct.slice_us = call.slice_us = slice_us
+            held = None
             if host.parts:
-                run.lend(call, host.parts)
+                held = run.lend(call, host.parts)
             elif call.count:
                 struct.part_count = call.count = 0
             text = host.outgoing()
             status = library.exchange(struct, text, len(text))
+            del held
             if library.pending[0]:
                 library.drain_log()
             if status < 0:

@@ -219,7 +219,7 @@ class NativeStream:
     ) -> tuple[int, Optional[RemoteMediaError]]:
         """One crossing. What went wrong is handed back, since there may be outputs as well."""
         library, slot, struct = self._library, self._run(), call.struct
-        held = call.show(parts) if parts or call.count else None
+        held = call.put(parts) if parts or call.count else None
         struct.session, struct.most, struct.want = slot[0], most, want
         struct.slice_us = call.slice_us = slice_us
         status = library.exchange(struct, text, len(text))
@@ -312,6 +312,9 @@ class NativeStream:
                 if (is_array or not given) and item >= floor:
                     value = inline(*value) if is_array else value
                     made = (_new(Output, (value, self._ids[node], item, None)),)
+            elif tasks and not outputs:
+                self._take_tasks(tasks, self._reader(call) if given & ESCAPED else None)
+                made = ()
             if made is None:
                 made = self._made(call, given, outputs, tasks)
         # Nothing comes between these.
@@ -334,9 +337,9 @@ class NativeStream:
         """Outputs and tasks as the library wrote them."""
         items, values = outputs[::3], outputs[2::3]
         pts: Iterable[Optional[float]] = repeat(None)
-        read, call.kept = None, False
+        read = None
         if given & ESCAPED:
-            read = reader(self._library, call, self._known, self._keeps)
+            read = self._reader(call)
             values = marshal.restore(values, read)
             pts = [value.pts if isinstance(value, Media) else None for value in values]
         if tasks:
@@ -356,6 +359,10 @@ class NativeStream:
             # What was discarded while it was on its way.
             made = [output for output in made if output.item is None or output.item >= floor]
         return made
+
+    def _reader(self, call: Any) -> Callable[[int], Any]:
+        call.kept = False
+        return reader(self._library, call, self._known, self._keeps)
 
     def _let_go(self, call: Any) -> None:
         """The library keeps what the text and its parts lie in. If views need that, the place is
