@@ -103,6 +103,7 @@ class NativeStream:
         "_chunk",
         "_closed",
         "_count",
+        "_deadline",
         "_cross",
         "_error",
         "_fd",
@@ -179,6 +180,8 @@ class NativeStream:
         #: Outputs of items below this one were discarded.
         self._floor = 0
         self._input_ended = False
+        #: When the time of the run is over, about.
+        self._deadline = None if timeout is None else perf_counter() + timeout
         #: Whether the run is over and everything of it was fetched, and what ended it; whether
         #: somebody was told.
         self._over = False
@@ -787,6 +790,9 @@ class NativeStream:
 
     def _until_pulled(self, seconds: float) -> bool:
         """Waits until somebody pulls what was fetched, or the run is over."""
+        if self._deadline is not None:
+            # Nobody would ring for that.
+            seconds = min(seconds, max(self._deadline - perf_counter(), 0.0) + _PAUSE)
         bell = Lock()
         bell.acquire()
         self._bells.append(bell)

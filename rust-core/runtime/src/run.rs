@@ -1802,9 +1802,11 @@ impl Shared {
     fn wait(self: &Arc<Self>, want: Want, until: Option<Instant>) -> bool {
         let want = want.or(Want::END);
         loop {
-            self.work(until, want);
             let mut state = self.lock();
             self.ring(&mut state);
+            self.settle(state);
+            self.work(until, want);
+            let mut state = self.lock();
             if self.is_there(&state, want) {
                 self.settle(state);
                 return true;

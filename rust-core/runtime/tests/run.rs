@@ -418,6 +418,16 @@ fn a_manifest_is_read_once() {
 }
 
 #[test]
+fn who_only_looks_sees_at_once_that_the_time_is_over() {
+    let timeout = Some(Duration::from_millis(1));
+    let plan = plan(&[("Trace", "n", "")], &[]);
+    let run = Run::open(plan, Options { window: 1, timeout }).unwrap();
+    std::thread::sleep(Duration::from_millis(2));
+    assert!(run.wait(Want::END, Some(Instant::now())));
+    assert_eq!(run.outcome().unwrap().unwrap_err().code, Code::Timeout);
+}
+
+#[test]
 fn who_has_waited_in_vain_is_notified() {
     let plan = plan(&[("Trace", "n", "")], &[]);
     let run = Run::open(plan, Options { window: 1, timeout: None }).unwrap();
