@@ -55,7 +55,7 @@ from remotemedia.result import Result
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
 __all__ = ["Hosted", "HostedBatch", "HostedStream"]
@@ -127,8 +127,7 @@ class HostedStream(NativeStream):
         host.begin(self)
         self._turn: Optional[Turn] = turn
         self._leave = turn.leave
-        #: Whether there may be something that the driver has not seen to, as somebody could not
-        #: become him.
+        #: Whether somebody could not become the driver, who is to see to what was missed.
         self._missed = False
         self._own_loop = False
         self._soon = False
@@ -369,11 +368,6 @@ class HostedStream(NativeStream):
     def _put_many(self, items: list[Any]) -> Optional[int]:
         return None
 
-    def _put(self, text: bytes, parts: Sequence[marshal.Part], most: int) -> tuple[int, int]:
-        # What there is to do for them is not fetched with that.
-        self._missed = True
-        return super()._put(text, parts, most)
-
     def _push_and_fetch(self, value: Any, node: Optional[str]) -> tuple[bool, Optional[int]]:
         """Puts an item in and does what there is to do for that, if nobody else is at work; whether
         that was so."""
@@ -387,8 +381,11 @@ class HostedStream(NativeStream):
                 item = super().try_push(value, node)
             finally:
                 self._pushing.release()
-            while host.ready and self._loop is None and not self._over:
+            # As a rule there is a task, which came with the push.
+            more = item is not None
+            while (more or host.ready) and self._loop is None and not self._over:
                 host.work_off()
+                more = False
                 self._fetch(FETCH, 0 if host.ready else WANT_TASK | WANTS["output"])
             if self._over:
                 self._clean_up()
