@@ -73,8 +73,7 @@ _RM_HELD = 32
 _OBJECTS = ("error", "data", "pipeline", "run", "queue")
 _KINDS = {"bytes": 2, "tensor": 3, "audio": 4, "video": 5}
 #: How long the library works before Python gets to look for signals.
-_SLICE_MS = 50
-_SLICE_US = 50_000
+SLICE_US = 20_000
 #: How long it may work on the thread of an event loop, in microseconds, unless somebody says so.
 INLINE_US = 100
 #: How long the text of a manifest may be: the library's limit.
@@ -642,9 +641,9 @@ class Prepared:
     ) -> Result:
         """Runs it on these items and waits. See :func:`run_manifest`.
 
-        ``progress(done, total)`` is called about every 50 ms.
+        ``progress(done, total)`` is called about every 20 ms.
         """
-        done = self.start(items, timeout, _SLICE_US)
+        done = self.start(items, timeout, SLICE_US)
         return done.finish(progress) if isinstance(done, Run) else done
 
     async def run_async(
@@ -962,7 +961,7 @@ class Run:
         """Works for a slice; true when it is complete."""
         call = self.call
         library, struct = call.library, call.struct
-        call.slice_us = struct.slice_us = _SLICE_US
+        call.slice_us = struct.slice_us = SLICE_US
         status = library.lib.rm_call_wait(struct)
         if library.pending[0]:
             library.drain_log()

@@ -365,4 +365,4 @@ def test_slice_and_time_are_those_of_the_call(monkeypatch: pytest.MonkeyPatch) -
             asyncio.run(pipeline.run(items, timeout=timeout))
             pipeline.run_sync(items, timeout=timeout)
     times = [-1, -1, 30_000, 30_000] * 3
-    assert found == list(zip([native.INLINE_US, native._SLICE_US] * 6, times))
+    assert found == list(zip([native.INLINE_US, native.SLICE_US] * 6, times))

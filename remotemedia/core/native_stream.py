@@ -51,8 +51,8 @@ WANTS: dict[Want, int] = {"room": 1, "output": 2, "end": 8, "begin": 16}
 WANT_TASK, WANT_END = 4, 8
 HELD, ESCAPED, ROWS = 32, 2, 8
 #: How long the library works before Python gets to look for signals.
-SLICE = 0.05
-SLICE_US = round(SLICE * 1e6)
+SLICE_US = native.SLICE_US
+SLICE = SLICE_US / 1e6
 #: How many outputs are fetched at a time, if there are as many.
 FETCH = 64
 #: For how long the items may be worked on that are put in together, about.
