@@ -510,6 +510,8 @@ typedef struct rm_call {
   uint32_t released_len;
   /* Out: how many there are. Those without room come the next time. */
   uint32_t released_count;
+  /* Out: the number of the first of the items that went in, counted from 0. */
+  uint64_t number;
 } rm_call;
 
 /* An output of a run that was opened. */

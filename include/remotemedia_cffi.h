@@ -218,6 +218,7 @@ typedef struct rm_call {
   uint32_t *released;
   uint32_t released_len;
   uint32_t released_count;
+  uint64_t number;
 } rm_call;
 
 typedef struct rm_output {

@@ -888,11 +888,11 @@ class Run:
         """What is run."""
         return self._prepared
 
-    @property
     def kept(self) -> Any:
-        """What has to stay for as long as there are views of values of the run: they may lie in the
-        memory of its input, or of what was lent to it later."""
-        return self._input, self.lent
+        """What has to stay for as long as there are views of values of the run that have come by
+        now: they may lie in the memory of its input, or of what was lent to it since. Not the list
+        of that, in which they may be themselves one day, where no collector would find it."""
+        return self._input, tuple(self.lent)
 
     def known(self, tag: int) -> Any:
         """The array that was lent with this tag; it cannot be written to."""

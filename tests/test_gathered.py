@@ -4,6 +4,7 @@ small arrays that are alike go in and come out as the rows of one."""
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections import deque
 from time import perf_counter
@@ -294,7 +295,7 @@ def test_who_waits_is_not_forgotten(make: Any) -> None:
         run.push(make(0))
         run.push(make(1))
         backend = run._backend
-        assert backend._count == 1
+        assert backend._next - backend._pushed == 1
         # Somebody else takes the only output that is there, as somebody begins to wait.
         backend._fetched.popleft()
         assert backend.work("output", perf_counter() + 30)
@@ -390,3 +391,80 @@ def test_rows_have_memory_of_their_own() -> None:
         assert same(three, ROW + 2)
         assert not any(numpy.shares_memory(one, other) for other in (two, three, ROW))
         assert all(array.base is None or array.base.size == array.size for array in (one, two))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+@pytest.mark.parametrize("call", ["metrics", "diagnose", "push", "try_pull"])
+def test_handlers_of_signals_may_use_the_session(call: str) -> None:
+    count, numbers, outputs = 20_000, dict[int, int](), list[Any]()
+    more = iter(range(count, 10**9))
+    with open_(window=10**6) as run:
+
+        def handler(*_: Any) -> None:
+            if call == "metrics":
+                assert run.metrics
+            elif call == "diagnose":
+                assert run.diagnose()
+            elif call == "push":
+                value = next(more)
+                numbers[run.push(value)] = value
+            elif output := run.try_pull():
+                outputs.append(output)
+
+        before = signal.signal(signal.SIGALRM, handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 2e-4, 2e-4)
+            for value in range(count):
+                numbers[run.push(value)] = value
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        run.end()
+        outputs += run
+    assert len(numbers) == len(outputs) >= count
+    assert all(numbers[output.item] == output.value for output in outputs)
+
+
+class _Stop(BaseException):
+    """What a signal's handler raises."""
+
+
+def test_a_second_signal_at_once_loses_and_doubles_nothing(monkeypatch: Any) -> None:
+    with open_() as run:
+        assert [run.push(number) for number in range(3)] == [0, 1, 2]
+        backend = run._backend
+        cross = backend._cross
+
+        def interrupted(*args: Any) -> Any:
+            cross(*args)
+            monkeypatch.undo()
+            monkeypatch.setattr(type(backend), "_settle", again)
+            raise _Stop
+
+        def again(*_: Any) -> Any:
+            monkeypatch.undo()
+            raise _Stop
+
+        monkeypatch.setattr(backend, "_cross", interrupted)
+        for _ in range(2):
+            with pytest.raises(_Stop):
+                run.pull_many(5)
+        assert run.push(3) == 3
+        run.end()
+        assert [(output.item, output.value) for output in run] == [(n, n) for n in range(4)]
+
+
+def test_an_end_that_was_broken_off_may_be_called_again(monkeypatch: Any) -> None:
+    from remotemedia.core import native_stream
+
+    def interrupted(*_: Any) -> Any:
+        monkeypatch.undo()
+        raise _Stop
+
+    with open_() as run:
+        assert [run.push(number) for number in range(3)] == [0, 1, 2]
+        monkeypatch.setattr(native_stream, "dumps", interrupted)
+        with pytest.raises(_Stop):
+            run.end()
+        run.end()
+        assert [output.value for output in run] == [0, 1, 2]

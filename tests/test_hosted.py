@@ -764,3 +764,19 @@ def test_arrays_of_many_shapes_keep_them() -> None:
     for item, arrays in zip(items, outputs):
         assert [array.shape for array in arrays] == [(1, size) for size in range(1, 400)]
         assert all((array == item).all() for array in arrays)
+
+
+def test_an_array_that_goes_on_as_it_came_is_forgotten_with_its_run() -> None:
+    class Same(Node):
+        def process(self, value: Any) -> Any:
+            return value
+
+    pipeline = Pipeline("p", [MultiplyNode(factor=2), Same()])
+    items = [numpy.zeros(5_000)] * 40
+    pipeline.run_sync(items)
+    gc.collect()
+    before = native.handles()
+    for _ in range(5):
+        assert len(pipeline.run_sync(items)) == 40
+    gc.collect()
+    assert native.handles() == before

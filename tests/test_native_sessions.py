@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +102,9 @@ def acts(rust: bool, pipeline: Pipeline, window: int, what: list[int]) -> list[A
     said: list[Any] = []
     number = 0
     with pipeline.open(use_rust=rust, window=window) as run:
+        if rust:
+            # Of what is gathered it can be told later only.
+            run._backend._gathers = False
         for act in what:
             try:
                 if act < 4:
@@ -165,6 +169,31 @@ def graphs(draw: Any) -> Pipeline:
 def test_the_engines_agree_at_every_step(pipeline: Pipeline, window: int, what: list[int]) -> None:
     what = [*what, 9, *[5] * 100]
     assert acts(True, pipeline, window, what) == acts(False, pipeline, window, what)
+
+
+@given(graphs(), st.integers(1, 5), st.lists(st.booleans(), max_size=60))
+@settings(max_examples=150, deadline=None)
+def test_the_engines_agree_on_what_comes_out(
+    pipeline: Pipeline, window: int, pushes: list[bool]
+) -> None:
+    def pulled(rust: bool) -> list[Any]:
+        found: list[Any] = []
+        with pipeline.open(use_rust=rust, window=window) as run:
+            try:
+                for number, push in enumerate(pushes):
+                    if push:
+                        # What has ended the run comes in its place.
+                        with suppress(NodeError):
+                            run.try_push(number)
+                    elif output := run.try_pull():
+                        found.append(output)
+                run.end()
+                found += run
+            except NodeError as error:
+                found.append((error.message, error.node, error.item))
+        return found
+
+    assert pulled(True) == pulled(False)
 
 
 @given(st.integers(1, 4), st.integers(1, 3), st.lists(st.integers(0, 8), max_size=40))

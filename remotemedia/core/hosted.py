@@ -157,17 +157,18 @@ class HostedStream(NativeStream):
 
     def _fetch(self, most: int, want: int = 0, slice_us: int = 0) -> int:
         """Answers go in, and outputs and tasks come; by the driver."""
-        if self._left is not None:
-            self._take_left()
         host, call = self._host, self._place
+        self._place = None
         if call is None:
-            call = self._place = self._library.place()
-        call.struct.most_tasks = TASKS
-        self._left = call
-        status, error = self._exchange(call, host.outgoing(), host.parts, most, want, slice_us)
+            call = self._library.place()
+            call.struct.most_tasks = TASKS
+        text, parts = host.outgoing(), host.parts
+        status, error = self._exchange(call, text, parts, most, want, slice_us, keeps=True)
         host.sent()
-        error = None if error is None else self._explained(error)
-        return self._fetch_is_done(call, status, error)
+        self._fetch_is_done(call, status, None if error is None else self._explained(error))
+        if not call.kept:
+            self._place = call
+        return status
 
     def _take_tasks(self, tasks: list[Any], read: Optional[Callable[[int], Any]]) -> None:
         self._host.came(tasks, read)
@@ -253,9 +254,8 @@ class HostedStream(NativeStream):
                 host.work_off()
             call = self._library.place()
             call.struct.most_tasks = TASKS
-            self._exchange(call, b"", [], 0, 0, 0)
-            if call.struct.len:
-                self._take(call)
+            self._exchange(call, b"", [], 0, 0, 0, keeps=True)
+            self._settle()
             if not host.ready:
                 host.ask_to_clean_up()
             if not host.ready:
@@ -322,7 +322,7 @@ class HostedStream(NativeStream):
                 self._pulling.release()
                 return False
             bell.acquire(timeout=seconds)
-            return want == "room" and self._room() > 0 and self._ask(WANTS[want], 0)[0] != AGAIN
+            return want == "room" and self._room() > 0 and self._ask(WANTS[want], 0) != AGAIN
         finally:
             with suppress(ValueError):
                 self._bells.remove(bell)
@@ -455,6 +455,7 @@ class HostedStream(NativeStream):
         if slot is None or self._state()["phase"] == "over":
             return
         with self._pushing:
+            self._recount()
             floor = self._floor = self._host.floor = self._pushed
             library.check(library.lib.rm_run_interrupt, slot[0])
         self._fetched.clear()
@@ -847,9 +848,8 @@ class HostedBatch(HostedStream):
         finally:
             self._busy -= 1
 
-    @property
     def _keeps(self) -> Any:
-        return self._batch.kept
+        return self._batch.kept()
 
     def _known(self, tag: int) -> Any:
         return self._batch.known(tag)

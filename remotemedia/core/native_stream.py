@@ -70,14 +70,19 @@ _ALL = b"[\0\0\0\0N"
 _new = tuple.__new__
 
 
-def reader(library: Any, call: Any, known: Callable[[int], Any], kept: Any) -> Callable[[int], Any]:
+def reader(
+    library: Any, call: Any, known: Callable[[int], Any], kept: Callable[[], Any]
+) -> Callable[[int], Any]:
     """What gives the binary part of outputs with a number, as a view that keeps the place of the
     call, and the rest of what its memory may belong to; or what was lent with a tag."""
-    views, keep = call.struct.given_parts, (call, kept)
+    views, keep = call.struct.given_parts, None
 
     def part(at: int) -> Any:
+        nonlocal keep
         if at < 0:
             return known(-at)
+        if keep is None:
+            keep = call, kept()
         call.kept = True
         return library.memory(views[at], keep)
 
@@ -97,12 +102,12 @@ class NativeStream:
     # More than a dict that is shared has room for, and looked at for every item.
     __slots__ = (
         "__weakref__",
+        "_base",
         "_bells",
         "_calls",
         "_cancelled",
         "_chunk",
         "_closed",
-        "_count",
         "_cross",
         "_deadline",
         "_error",
@@ -121,6 +126,7 @@ class NativeStream:
         "_library",
         "_loop",
         "_loop_thread",
+        "_next",
         "_over",
         "_pending",
         "_place",
@@ -132,6 +138,7 @@ class NativeStream:
         "_slot",
         "_stacker",
         "_told",
+        "_uncounted",
         "_waiting",
         "_window",
     )
@@ -158,23 +165,28 @@ class NativeStream:
         self._stacker: Any = None
         self._chunk = FETCH
         #: Items that were taken and are not in, as long as there are outputs to be pulled before
-        #: what they give: numbers, or the rows of an array, whose dtype and shape these are; how
-        #: many; and whether items are gathered so.
+        #: what they give: numbers, or the rows of an array, whose dtype and shape these are; the
+        #: number of the item at the first place; and whether items are gathered so.
         self._gathered: Any = [None] * FETCH
         self._form: Any = None
-        self._count = 0
+        self._base = 0
         self._gathers = prepared.is_plain
         #: Held by who puts in items, and by who fetches outputs: the same, as who puts in fetches
         #: as well. If Ctrl-C comes just when somebody has it, he can have it again.
         self._pushing: Any = RLock()
         self._pulling: Any = self._pushing
-        #: How many items are in.
+        #: How many items are in, and were taken: with those that are gathered.
         self._pushed = 0
+        self._next = 0
         #: Where outputs are fetched to.
         self._place: Any = None
-        #: A place in which there may be outputs that are not kept yet: what an exception of a
-        #: signal handler's has left there is for the next who fetches.
+        #: A place of a crossing from which nobody has come back yet: outputs that are not kept, and
+        #: items that are not counted. What is left there when a signal's handler, or its exception,
+        #: comes between is for the next who crosses, who may be called by that handler. Everything
+        #: that is read there may be read again.
         self._left: Any = None
+        #: The same of one that only puts in items.
+        self._uncounted: Any = None
         #: Outputs that were fetched, and not pulled.
         self._fetched: deque[Output] = deque()
         #: Outputs of items below this one were discarded.
@@ -218,14 +230,35 @@ class NativeStream:
         return slot
 
     def _exchange(
-        self, call: Any, text: bytes, parts: list[marshal.Part], most: int, want: int, slice_us: int
+        self,
+        call: Any,
+        text: bytes,
+        parts: list[marshal.Part],
+        most: int,
+        want: int,
+        slice_us: int,
+        keeps: bool = False,
+        counts: bool = False,
     ) -> tuple[int, Optional[RemoteMediaError]]:
-        """One crossing. What went wrong is handed back, since there may be outputs as well."""
+        """One crossing. What went wrong is handed back, since there may be outputs as well, which
+        whoever ``keeps`` them has the lock for; whoever ``counts`` puts in items."""
         library, slot, struct = self._library, self._run(), call.struct
         held = call.put(parts) if parts or call.count else None
         struct.session, struct.most, struct.want = slot[0], most, want
         struct.slice_us = call.slice_us = slice_us
-        status = library.exchange(struct, text, len(text))
+        exchange, length = library.exchange, len(text)
+        # Nothing is called between these and the crossing: any call may be one of a signal handler.
+        if keeps:
+            while self._left is not None:
+                self._settle()
+            self._left = call
+        elif counts:
+            while self._uncounted is not None or self._next != self._pushed:
+                self._recount()
+                if self._next != self._pushed:
+                    self._put_gathered()
+            self._uncounted = call
+        status = exchange(struct, text, length)
         if library.pending[0]:
             library.drain_log()
         del held
@@ -238,66 +271,92 @@ class NativeStream:
         slice_us: int,
         text: bytes = b"",
         parts: Sequence[marshal.Part] = (),
-    ) -> tuple[int, int]:
-        """One crossing without outputs, for its status and how many items are in; raises what went
-        wrong."""
-        try:
-            call = self._calls.pop()
-        except IndexError:
-            call = self._library.place()
+    ) -> int:
+        """One crossing without items and outputs, for its status; raises what went wrong."""
+        call = self._calls.pop() if self._calls else self._library.place()
         status, error = self._exchange(call, text, list(parts), 0, want, slice_us)
         if error is not None:
             raise error
+        self._use_again(call)
+        return status
+
+    def _use_again(self, call: Any) -> None:
         if len(self._calls) < _CALLS:
             self._calls.append(call)
-        return status, call.struct.accepted
 
     def _fetch(self, most: int, want: int = 0, slice_us: int = 0) -> int:
         """Fetches outputs that are there, under the lock; the status of the crossing, if there was
         one."""
-        if self._left is not None:
-            self._take_left()
-        call = self._place
+        # Who fetches from within a signal's handler takes another one.
+        call, self._place = self._place, None
         if call is None:
-            call = self._place = self._library.place()
+            call = self._library.place()
         struct = call.struct
         status, error = 0, None
-        self._left = call
         if most == struct.most and not want and not struct.want:
             # As it was the last time, but for the session, which may not change.
             library, slot = self._library, self._run()
-            status = library.exchange(struct, b"", 0)
+            exchange = library.exchange
+            while self._left is not None:
+                self._settle()
+            self._left = call
+            status = exchange(struct, b"", 0)
             del slot
             if library.pending[0]:
                 library.drain_log()
             if status < 0:
                 error = library.failure(struct.error, MarshalValueError)
         else:
-            status, error = self._exchange(call, b"", [], most, want, slice_us)
-        return self._fetch_is_done(call, status, error)
+            status, error = self._exchange(call, b"", [], most, want, slice_us, keeps=True)
+        self._fetch_is_done(call, status, error)
+        if not call.kept:
+            self._place = call
+        return status
 
-    def _fetch_is_done(self, call: Any, status: int, error: Optional[RemoteMediaError]) -> int:
-        """Keeps what a crossing has brought, and what it has said of the run; its status."""
-        struct = call.struct
-        if struct.len:
+    def _fetch_is_done(self, call: Any, status: int, error: Optional[RemoteMediaError]) -> None:
+        """Keeps what a crossing has brought, and what it has said of the run."""
+        if call.struct.len and self._left is call:
             self._take(call)
-        self._left = None
+        if self._left is call:
+            self._left = None
         if error is not None:
-            # Which is kept by the place.
-            self._forget(call)
+            # The error stays in the place, and goes with it.
+            call.kept = True
             self._error = error
         if error is not None or status == END:
             self._over, self._gathers = True, False
         if self._cancelled:
             self._fetched.clear()
-        return status
 
-    def _take_left(self) -> None:
-        if self._left.struct.len:
-            self._take(self._left)
-        self._left = None
+    def _settle(self) -> None:
+        """Keeps what a crossing has brought from which nobody has come back."""
+        left = self._left
+        if left is None:
+            return
+        struct = left.struct
+        self._count_in(struct.number + struct.accepted)
+        if struct.len and self._left is left:
+            self._take(left)
+        if self._left is left:
+            self._left = None
+
+    def _recount(self) -> None:
+        """Counts the items that a crossing has put in."""
+        left = self._uncounted
+        if left is not None:
+            self._count_in(left.struct.number + left.struct.accepted)
+            if self._uncounted is left:
+                self._uncounted = None
+
+    def _count_in(self, number: int) -> None:
+        """So many items are in, or more."""
+        if number > self._pushed:
+            self._pushed = number
+        if self._next < self._pushed:
+            self._next = self._pushed
 
     def _take(self, call: Any) -> None:
+        """Keeps the outputs in the place that is left."""
         struct = call.struct
         given = struct.given
         text = loads(call.text if given < HELD else call.long_text())  # noqa: S302
@@ -320,6 +379,9 @@ class NativeStream:
                 made = ()
             if made is None:
                 made = self._made(call, given, outputs, tasks)
+        if self._left is not call:
+            # A signal's handler did, meanwhile.
+            return
         # Nothing comes between these.
         struct.len = 0
         self._left = None
@@ -370,24 +432,13 @@ class NativeStream:
     def _let_go(self, call: Any) -> None:
         """The library keeps what the text and its parts lie in. If views need that, the place is
         not used again."""
-        name = self._forget(call)
-        if name and not call.kept and not call.struct.error:
+        if not call.kept and not call.struct.error:
             self._library.lib.rm_call_clear(call.struct)
-            setattr(self, name, call)
-
-    def _forget(self, call: Any) -> Optional[str]:
-        """Does not use a place again; says which one it was."""
-        for name in ("_place", "_pusher", "_lender", "_sender", "_stacker"):
-            if getattr(self, name) is call:
-                setattr(self, name, None)
-                return name
-        return None
 
     def _explained(self, error: RemoteMediaError) -> RemoteMediaError:
         """What ended the run, with what there is to say of it on this side."""
         return error
 
-    @property
     def _keeps(self) -> Any:
         """What values may lie in besides memory of the library's: nothing, as items are copied."""
         return None
@@ -419,7 +470,7 @@ class NativeStream:
             slot = self._slot
             if slot is None or self._left is not None or self._waiting["output"]:
                 return self._push_slowly(value, node)
-            if self._count:
+            if self._next != self._pushed:
                 self._put_gathered()
                 item = self._gather(kind, value) if self._fetched else None
                 if item is not None:
@@ -427,30 +478,39 @@ class NativeStream:
             if self._fetched and self._room() <= 0:
                 self._check_open()
                 return None
-            place = self._pusher if text else self._lender
+            # Who pushes from within a signal's handler takes another one.
+            if text:
+                place, self._pusher = self._pusher, None
+            else:
+                place, self._lender = self._lender, None
             if place is None:
                 place = self._place_to_push(not text)
             if not text:
                 lent = place.lend_one(value)
                 if lent is None:
                     return self._push_slowly(value, node)
-            number, struct = self._pushed, place.struct
-            try:
-                self._left = place
-                status = self._cross(struct, text, len(text))
-                if status or self._pending[0]:
-                    count = self._put_is_done(place, status)
-                    if count <= 0:
-                        return None if count == 0 else self._push_slowly(value, node)
+            struct, length, number = place.struct, len(text), self._next
+            # Nothing is called between these and the crossing.
+            if number != self._pushed or self._left is not None or self._uncounted is not None:
+                return self._push_slowly(value, node)
+            self._left = place
+            status = self._cross(struct, text, length)
+            if status or self._pending[0]:
+                count = self._put_is_done(place, status)
+                if count <= 0:
+                    return None if count == 0 else self._push_slowly(value, node)
+            elif self._left is place:
+                if self._pushed == number:
+                    self._pushed = self._next = number + 1
+                if struct.len:
+                    self._take(place)
                 else:
-                    if struct.len:
-                        self._take(place)
                     self._left = None
-                self._pushed = number + 1
-            except BaseException:
-                # Ctrl-C, for one: an item may be in that nobody has counted.
-                self._pushed = self._state()["items"]
-                raise
+            if not place.kept:
+                if text:
+                    self._pusher = place
+                else:
+                    self._lender = place
             if self._cancelled:
                 self._fetched.clear()
         return number
@@ -461,9 +521,20 @@ class NativeStream:
     def _gather(self, kind: type, value: Any) -> Optional[int]:
         """Takes an item that goes in with those after it: what it gives comes after outputs that
         nobody has pulled, and who finds none of these puts it in. None if it is to go in now."""
+        if kind is float or (kind is int and marshal.MIN_INT <= value <= marshal.MAX_INT):
+            form = None
+        elif kind in codes:
+            form = value.dtype, value.shape
+        else:
+            return None
         with self._pulling:
-            count = self._count
-            number = self._pushed + count
+            if form != self._form and not self._gather_such(form, value):
+                return None
+            # Nothing is called from here on: a signal's handler may have pushed before.
+            number = self._next
+            if number == self._pushed:
+                self._base = number
+            at = number - self._base
             try:
                 oldest = self._fetched[0].item
             except IndexError:
@@ -471,35 +542,34 @@ class NativeStream:
             if (
                 oldest is None
                 or number - oldest >= self._window
-                or count >= self._chunk
+                or at >= self._chunk
                 or self._waiting["output"]
+                or self._left is not None
+                or self._uncounted is not None
+                or form != self._form
                 or not self._gathers
             ):
                 return None
-            if kind is float or (kind is int and marshal.MIN_INT <= value <= marshal.MAX_INT):
-                form = None
-            elif kind in codes:
-                form = value.dtype, value.shape
-            else:
-                return None
-            if form != self._form and (count or not self._gather_such(form, value)):
-                return None
-            self._gathered[count] = value
-            self._count = count + 1
+            self._gathered[at] = value
+            self._next = number + 1
         return number
 
     def _gather_such(self, form: Any, value: Any) -> bool:
         """Gathers what has this form from here on, if it can."""
         if form is not None and not marshal.is_small(value):
             return False
+        gathered = [None] * FETCH if form is None else marshal.empty_rows(FETCH, value)
+        if self._next != self._pushed:
+            return False
+        # Nothing has this form while it changes, as Ctrl-C may come.
         self._form = self
-        self._gathered = [None] * FETCH if form is None else marshal.empty_rows(FETCH, value)
+        self._gathered = gathered
         self._form = form
         return True
 
     def _put_in_gathered(self, wait: bool = True) -> None:
         """The same by anybody; unless he is to ``wait``, only if nobody else has the lock."""
-        if self._count and self._pulling.acquire(wait):
+        if self._next != self._pushed and self._pulling.acquire(wait):
             try:
                 self._put_gathered()
             finally:
@@ -507,48 +577,63 @@ class NativeStream:
 
     def _put_gathered(self) -> None:
         """Puts in what was gathered, by who has the lock."""
-        if self._left is not None:
-            self._take_left()
-        # Who has the slot keeps the run.
-        count, number, slot = self._count, self._pushed, self._slot
-        if not count or slot is None:
-            return
-        began = perf_counter()
-        items = self._gathered[:count]
-        try:
-            if self._form is None:
-                accepted = self._cross_with([], b"".join((_MANY, dumps(items, 2), _ALL)))
+        while True:
+            if self._left is not None:
+                self._settle()
+            # Who has the slot keeps the run.
+            first, last, slot, form = self._pushed, self._next, self._slot, self._form
+            if first == last or slot is None:
+                return
+            began = perf_counter()
+            items = self._gathered[first - self._base : last - self._base]
+            if form is None:
+                text = b"".join((_MANY, dumps(items, 2), _ALL))
+                accepted = self._cross_with([], text, False, first, last)
             else:
-                accepted = self._cross_with([items], b"", rows=True)
-            if accepted < 0 and self._state()["phase"] != "over":
-                # It is not the end of the run, which everybody is told of in their turn.
+                accepted = self._cross_with([items], b"", True, first, last)
+            if accepted is not None:
+                break
+        if accepted < 0:
+            if self._state()["phase"] != "over":
+                # It is not the end of the run, which everybody is told of in their turn: once more,
+                # for the reason.
                 text, parts = marshal.encode(list(items), "input", 1)
-                accepted = self._ask(0, 0, b"".join((_MANY, text, _ALL)), parts)[1]
-            assert accepted in (count, -1), "there is room for what was gathered"
-            self._pushed, self._count = number + count, 0
-        except BaseException:
-            # Ctrl-C, for one: items may be in that nobody has counted.
-            self._pushed = self._state()["items"]
-            self._count = number + count - self._pushed
-            raise
-        self._keep_pace(count, began)
+                _, error = self._exchange(
+                    self._library.place(), b"".join((_MANY, text, _ALL)), parts, 0, 0, 0
+                )
+                if error is not None:
+                    raise error
+            self._count_in(last)
+        self._keep_pace(last - first, began)
 
-    def _cross_with(self, arrays: list[Any], text: bytes, rows: bool = False) -> int:
+    def _cross_with(
+        self, arrays: list[Any], text: bytes, rows: bool, first: int, last: int
+    ) -> Optional[int]:
         """Puts in many items, by who has the lock: what the text has, or arrays, or their rows. How
-        many are in; -1 if they were refused."""
+        many are in; -1 if they were refused, and None if there are not so many items any more as
+        there were, in and taken."""
         name = "_stacker" if rows else "_sender"
         place = getattr(self, name)
+        setattr(self, name, None)
         if place is None:
             place = self._library.place()
             place.struct.session, place.struct.most = self._run()[0], FETCH
             if rows:
                 place.struct.flags |= ROWS
-            setattr(self, name, place)
         lent = place.lend(arrays)
         if lent is None:
             return -1
+        struct, length = place.struct, len(text)
+        # Nothing is called between these and the crossing.
+        if self._pushed != first or self._next != last or self._left is not None:
+            return None
+        if self._uncounted is not None:
+            return None
         self._left = place
-        return self._put_is_done(place, self._cross(place.struct, text, len(text)))
+        accepted = self._put_is_done(place, self._cross(struct, text, length))
+        if not place.kept:
+            setattr(self, name, place)
+        return accepted
 
     def _put_is_done(self, place: Any, status: int) -> int:
         """Keeps what a crossing has brought that was to put in items: how many are in, -1 if they
@@ -559,10 +644,12 @@ class NativeStream:
         error = library.failure(struct.error, MarshalValueError) if status < 0 else None
         accepted: int = struct.accepted
         if error is not None and not accepted:
-            # Kept by the place.
-            self._forget(place)
-            self._left = None
+            # The error stays in the place, and goes with it.
+            place.kept = True
+            if self._left is place:
+                self._left = None
             return -1
+        self._count_in(struct.number + accepted)
         self._fetch_is_done(place, status, error and self._explained(error))
         return accepted
 
@@ -615,18 +702,13 @@ class NativeStream:
             slot = self._slot
             if slot is None or self._left is not None or self._waiting["output"]:
                 return None
-            if self._count:
+            if self._next != self._pushed:
                 self._put_gathered()
             if self._room() < len(items):
                 return None
             number = self._pushed
-            try:
-                count = self._cross_with(arrays, text, rows is not None)
-                self._pushed = number + max(count, 0)
-            except BaseException:
-                self._pushed = self._state()["items"]
-                raise
-        return count if count >= 0 else None
+            count = self._cross_with(arrays, text, rows is not None, number, number)
+        return None if count is None or count < 0 else count
 
     def _put_many_slowly(self, items: list[Any]) -> int:
         try:
@@ -643,21 +725,22 @@ class NativeStream:
         """Puts items in: the number of the first, and how many there was room for."""
         with self._pushing:
             try:
-                if self._count:
+                if self._next != self._pushed:
                     self._put_gathered()
-                number = self._pushed
+                self._recount()
                 if self._room() < most:
                     self._check_open()
-                    return number, 0
-                count = self._ask(0, 0, text, parts)[1]
-                self._pushed = number + count
+                    return 0, 0
+                call = self._calls.pop() if self._calls else self._library.place()
+                _, error = self._exchange(call, text, list(parts), 0, 0, 0, counts=True)
+                if error is not None:
+                    raise error
             except RemoteMediaError as error:
                 refusal = self._refusal(error)
                 raise refusal.with_traceback(None) from refusal.__cause__
-            except BaseException:
-                # Ctrl-C, for one: items may be in that nobody has counted.
-                self._pushed = self._state()["items"]
-                raise
+            number, count = call.struct.number, call.struct.accepted
+            self._recount()
+            self._use_again(call)
         return number, count
 
     def _refusal(self, error: RemoteMediaError) -> RemoteMediaError:
@@ -680,7 +763,7 @@ class NativeStream:
             return self._window
         if oldest is None:
             return self._window
-        return self._window - (self._pushed + self._count - oldest)
+        return self._window - (self._next - oldest)
 
     def _check_open(self) -> None:
         """Raises what there is to say to somebody who pushes, though the library is not asked."""
@@ -695,11 +778,11 @@ class NativeStream:
 
     def _is_over(self) -> bool:
         """Whether the run is over, though outputs may be left."""
-        return self._over or self._ask(WANT_END, 0)[0] != AGAIN
+        return self._over or self._ask(WANT_END, 0) != AGAIN
 
     def end(self) -> None:
         library, slot = self._library, self._slot
-        if self._gathers:
+        if self._gathers or self._next != self._pushed:
             with self._pulling:
                 self._gathers = False
                 self._put_gathered()
@@ -713,7 +796,7 @@ class NativeStream:
         fetched = self._fetched
         if len(fetched) < max(most, 1) and not self._over:
             with self._pulling:
-                if self._count:
+                if self._next != self._pushed:
                     self._put_gathered()
                 missing = most - len(fetched)
                 if not self._over and (missing > 0 if most else self._is_over()):
@@ -768,13 +851,13 @@ class NativeStream:
         waiter = object()
         try:
             with self._pulling:
-                if self._count:
+                if self._next != self._pushed:
                     self._put_gathered()
                 self._waiting[want].append(waiter)
             while not self._has(want):
                 left = SLICE if until is None else min(SLICE, max(until - perf_counter(), 0.0))
                 if want != "room" or self._room() > 0:
-                    if self._ask(WANTS[want], int(left * 1e6))[0] != AGAIN:
+                    if self._ask(WANTS[want], int(left * 1e6)) != AGAIN:
                         return True
                 elif self._until_pulled(left):
                     return True
@@ -831,7 +914,6 @@ class NativeStream:
         if slot is not None:
             self._library.lib.rm_run_cancel(slot[0])
             self._cancelled, self._gathers = True, False
-            self._count = 0
             self._fetched.clear()
             self._ring()
 
@@ -889,7 +971,7 @@ class NativeStream:
     def progress(self) -> object:
         nodes = self.report()["nodes"].values()
         counts = [(node["items_in"], node["items_out"], node["time_us"]) for node in nodes]
-        return self._pushed + self._count, len(self._fetched), counts
+        return self._next, len(self._fetched), counts
 
     def diagnose(self) -> dict[str, Any]:
         self._put_in_gathered(wait=False)
@@ -942,7 +1024,7 @@ class NativeStream:
 
     def _forget_places(self) -> None:
         """The garbage collector may have freed them, see above."""
-        self._place = self._left = None
+        self._place = self._left = self._uncounted = None
         self._pusher = self._lender = self._sender = self._stacker = None
         self._calls.clear()
 
@@ -960,7 +1042,7 @@ class NativeStream:
         self._closed = True
         self._fetched.clear()
         self._leave_loop()
-        self._place = self._left = self._slot = None
+        self._place = self._left = self._uncounted = self._slot = None
         self._pusher = self._lender = self._sender = self._stacker = None
         self._ring()
 
@@ -1028,7 +1110,7 @@ class NativeStream:
             self._put_in_gathered()
             # Full with outputs that were fetched, it waits for somebody to pull, or for the end.
             full = want == "room" and self._room() <= 0
-            if self._ask(WANT_END if full else WANTS[want], 0)[0] != AGAIN:
+            if self._ask(WANT_END if full else WANTS[want], 0) != AGAIN:
                 break
             if until is not None and perf_counter() >= until:
                 return False

@@ -1005,7 +1005,8 @@ static void rows_are_items_and_outputs(void) {
     call.parts = parts;
     call.part_count = 1;
     OK(exchange(&call, SILENCE));
-    CHECK(call.accepted == 3 && call.given == (RM_ESCAPED | RM_ROWS) && call.given_count == 0);
+    CHECK(call.accepted == 3 && call.number == 0);
+    CHECK(call.given == (RM_ESCAPED | RM_ROWS) && call.given_count == 0);
     CHECK(is_text(&call, BYTES("[" N3 "[" N3 "i" N0 "i" N1 "i" N2 "[" N3 "i" N0 "i" N0 "i" N0 "(" N3
                                "i\040\002\000\000s\030\000\000\000"
                                "\000\000\000\000\000\000\000\100\000\000\200\100\000\000\300\100"
@@ -1016,10 +1017,10 @@ static void rows_are_items_and_outputs(void) {
     static const int64_t one[2] = {1, 6}, flat[1] = {6};
     parts[0].shape = one;
     OK(exchange(&call, SILENCE));
-    CHECK(call.accepted == 1 && call.given == RM_ESCAPED);
+    CHECK(call.accepted == 1 && call.number == 3 && call.given == RM_ESCAPED);
     call.part_count = 2;
     OK(exchange(&call, SILENCE));
-    CHECK(call.accepted == 4 && call.given == RM_ESCAPED);
+    CHECK(call.accepted == 4 && call.number == 4 && call.given == RM_ESCAPED);
     /* Rows of one number each are none either. */
     parts[0].shape = flat;
     parts[0].ndim = 1;

@@ -112,6 +112,8 @@ pub struct rm_call {
     pub released_len: u32,
     /// Out: how many there are. Those without room come the next time.
     pub released_count: u32,
+    /// Out: the number of the first of the items that went in, counted from 0.
+    pub number: u64,
 }
 
 /// rm_run_start and the first rm_run_wait in one call, with the input and the outputs as they are.

@@ -312,7 +312,7 @@ pub extern "C" fn rm_call_exchange(
     let error = &raw mut call.error;
     guard(error, || {
         call.forget();
-        (call.held, call.accepted) = (null_mut(), 0);
+        (call.held, call.accepted, call.number) = (null_mut(), 0, 0);
         // SAFETY: rules 4 and 6.
         let (run, text) =
             unsafe { (share(call.session.cast_const())?, bytes(text.cast(), len, "text")?) };
@@ -327,12 +327,13 @@ pub extern "C" fn rm_call_exchange(
                     false => copied(view, &run.released),
                 })?
             };
-            (call.accepted, refused) = match (text.is_empty(), call.flags & RM_ITEM != 0) {
+            let put = match (text.is_empty(), call.flags & RM_ITEM != 0) {
                 (true, _) if rows => put_in(run, rows_of(&parts)?, None)?,
                 (true, _) => put_in(run, parts, None)?,
                 (_, true) => put_in(run, vec![item(text, &parts)?], None)?,
                 _ => take_in(run, text, &parts)?,
             };
+            (call.accepted, call.number, refused) = (put.accepted, put.number, put.refused);
         }
         if call.most_tasks > 0
             && let Some(output) = run.left_for_exchange()
@@ -438,8 +439,8 @@ fn is_there(call: &rm_call, outputs: &[remotemedia_runtime::Output], tasks: &[Ta
         || (call.want & RM_WANT_TASK != 0 && !tasks.is_empty())
 }
 
-/// Takes items and answers; says how many of the items, and whether some were left.
-fn take_in(run: &rm_run, text: &[u8], parts: &[Value]) -> Result<(u32, bool)> {
+/// Takes items and answers; says what went in of the items.
+fn take_in(run: &rm_run, text: &[u8], parts: &[Value]) -> Result<PutIn> {
     let wrong = || Error::new(Code::Argument, "the text is not [items, answers, node]");
     let mut reader = Reader::new(text, Some(parts));
     if reader.opens()? != Some(3) {
@@ -492,15 +493,27 @@ fn rows_of(parts: &[Value]) -> Result<Vec<Value>> {
     Ok(all)
 }
 
-/// Puts items in; says how many there was room for, and whether some were left.
-fn put_in(run: &rm_run, items: Vec<Value>, node: Option<&str>) -> Result<(u32, bool)> {
+/// What went in of items.
+#[derive(Default)]
+struct PutIn {
+    /// How many, and the number of the first of them.
+    accepted: u32,
+    number: u64,
+    /// Whether there was no room for all of them.
+    refused: bool,
+}
+
+/// Puts items in, as many as there is room for.
+fn put_in(run: &rm_run, items: Vec<Value>, node: Option<&str>) -> Result<PutIn> {
     if items.is_empty() {
-        return Ok((0, false));
+        return Ok(PutIn::default());
     }
     items.iter().try_for_each(|item| run.check_depth(item))?;
     let count = items.len();
-    let taken = run.run().try_push_many(&mut items.into_iter(), node)?;
-    Ok((taken as u32, taken < count))
+    let numbers = run.run().try_push_many(&mut items.into_iter(), node)?;
+    let accepted = numbers.end - numbers.start;
+    let refused = accepted < count as u64;
+    Ok(PutIn { accepted: accepted as u32, number: numbers.start, refused })
 }
 
 /// What a node of the host's says went wrong.

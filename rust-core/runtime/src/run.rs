@@ -33,6 +33,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::future::Future;
 use std::iter::repeat;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
@@ -483,8 +484,8 @@ impl Run {
         })
     }
 
-    /// Pushes items as [`Run::try_push`] does, as many as there is room for; takes no more than
-    /// that from the iterator.
+    /// Pushes items as [`Run::try_push`] does, as many as there is room for, and gives their numbers;
+    /// takes no more than that from the iterator.
     ///
     /// # Errors
     /// As [`Run::try_push`]; none if some of the items are in.
@@ -492,12 +493,12 @@ impl Run {
         &self,
         items: &mut impl ExactSizeIterator<Item = Value>,
         node: Option<&str>,
-    ) -> Result<usize> {
+    ) -> Result<Range<u64>> {
         let shared = self.fed()?;
         let node = node.map(|id| source(&shared.plan, id)).transpose()?;
         let had = items.len();
-        shared.push(items, node)?;
-        Ok(had - items.len())
+        let next = shared.push(items, node)?;
+        Ok(next - (had - items.len()) as u64..next)
     }
 
     /// Says that there are no more items. More than once is fine.
