@@ -468,3 +468,47 @@ def test_an_end_that_was_broken_off_may_be_called_again(monkeypatch: Any) -> Non
             run.end()
         run.end()
         assert [output.value for output in run] == [0, 1, 2]
+
+
+@KINDS
+@pytest.mark.parametrize("point", ["place", "crossing", "keeping"])
+def test_a_push_within_a_push(monkeypatch: Any, make: Any, point: str) -> None:
+    """As from a handler of a signal's, at places where one may come."""
+    with open_() as run:
+        backend = run._backend
+        numbers = {}
+        if point == "keeping":
+            # There is a place already.
+            numbers[run.push(make(0))] = 0
+            run.pull()
+
+        def push(value: int) -> None:
+            numbers[run.push(make(value))] = value
+
+        def within(original: Any) -> Any:
+            def call(*args: Any) -> Any:
+                monkeypatch.undo()
+                if point == "place":
+                    push(10)
+                    push(11)
+                result = original(*args)
+                if point != "place":
+                    push(10)
+                    push(11)
+                return result
+
+            return call
+
+        where, name = {
+            "place": (type(backend), "_place_to_push"),
+            "crossing": (backend, "_cross"),
+            "keeping": (type(backend), "_take"),
+        }[point]
+        monkeypatch.setattr(where, name, within(getattr(where, name)))
+        push(1)
+        push(2)
+        run.end()
+        outputs = list(run)
+    assert len(numbers) == len(outputs) + (point == "keeping")
+    assert [output.item for output in outputs] == sorted(output.item for output in outputs)
+    assert all(same(output.value, make(numbers[output.item])) for output in outputs)
