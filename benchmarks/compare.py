@@ -307,11 +307,12 @@ def goals(
         ("stream, one", "streaming, one at a time"),
         ("live", f"streaming, after {streams.PAUSE * 1e3:g} ms of quiet"),
     ):
-        goal(
-            f"{words}: GStreamer's time from Python / ours, at least", 5,
-            ratio((workload, "GStreamer, identity"), (workload, "ours, push and pull")),
-            most=False,
-        )  # fmt: skip
+        for contender in ("push and pull", "send and recv"):
+            goal(
+                f"{words}: GStreamer's time from Python / {contender}, at least", 5,
+                ratio((workload, "GStreamer, identity"), (workload, f"ours, {contender}")),
+                most=False,
+            )  # fmt: skip
     for kind, words in ((streams.ARRAYS, "arrays"), (streams.NUMBERS, "floats")):
         streaming = (kind, "ours, push and pull")
         goal(f"streaming {words}: time / GStreamer's in C", 1.0, ratio(streaming, (kind, STREAMED)))

@@ -182,6 +182,9 @@ def remotemedia(given: dict[str, list[Any]]) -> tuple[str, Works]:
             lambda batch=given[kind]: all_at_once(batch)
         )
     works.update(asynchronous("ours, send and recv", loop, arun.send, receive, given))
+    pipeline, live = Pipeline("run", [PassThroughNode() for _ in range(3)]), given["live"]
+    works["ours, run_sync", "live"] = paced(lambda: pipeline.run_sync(live), PAUSE)
+    works["ours, await run", "live"] = paced_in_loop(loop, lambda: pipeline.run(live), PAUSE)
     return native.version(), works
 
 
