@@ -59,11 +59,10 @@ class Result(list[Any]):
         "items_in", "items_out", "time_us"}}}``; times in microseconds. For a node that waits the
         time includes the waiting.
         """
-        report: Optional[Mapping[str, Any]] = getattr(self, "_report", None)
-        if report is None:
+        if not hasattr(self, "_report"):
             _, _, function, *arguments = self._made
-            report = self._report = function(*arguments)
-        return report
+            self._report = function(*arguments)
+        return self._report
 
     @property
     def by_node(self) -> dict[str, list[Any]]:

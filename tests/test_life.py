@@ -284,3 +284,27 @@ def test_a_library_of_another_kind_is_refused(tmp_path: Path) -> None:
         REMOTEMEDIA_LIBRARY=str(fake),
     )
     assert (done.stdout, done.stderr) == ("LibraryNotFoundError\n", "")
+
+
+def test_a_batch_whose_event_loop_was_closed_is_released() -> None:
+    done = python("""
+        import asyncio, gc
+        from remotemedia import Node, Pipeline, native
+
+        class Waits(Node):
+            async def process(self, value):
+                await asyncio.sleep(60)
+
+        async def main():
+            asyncio.ensure_future(Pipeline("p", [Waits()]).run([1, 2]))
+            await asyncio.sleep(0.01)
+
+        for _ in range(3):
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(main())
+            loop.close()
+            gc.collect()
+        print(native.handles()["rm_run"])
+    """)
+    # asyncio itself says that its tasks were destroyed.
+    assert (done.stdout, "RuntimeError" in done.stderr, done.returncode) == ("0\n", False, 0)

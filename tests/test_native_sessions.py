@@ -986,6 +986,26 @@ def test_nothing_is_left_behind() -> None:
     assert (native.handles(), len(os.listdir("/proc/self/fd"))) == before
 
 
+@pytest.mark.parametrize("size", [10, 5_000], ids=["small", "large"])
+@pytest.mark.parametrize("window", [1, 8])
+def test_outputs_are_freed_when_nobody_has_them(size: int, window: int) -> None:
+    array = numpy.zeros(size)
+    gc.collect()
+    before = native.handles()["rm_data"]
+    with open_(True, PassThroughNode(), window=window) as run:
+        for value in (array, [array], 1, "a" * 10 * size):
+            for _ in range(20):
+                run.push(value)
+                run.try_pull() or run.pull()
+                assert run.try_pull() is None
+            for _ in range(4):
+                run.push_many([value] * window)
+                while run.pull_many(3, timeout=0):
+                    pass
+            gc.collect()
+            assert native.handles()["rm_data"] == before
+
+
 @pytest.mark.parametrize("wrap", [str, lambda n: [n]], ids=["texts", "lists"])
 def test_a_signal_between_crossing_and_counting_loses_nothing(monkeypatch: Any, wrap: Any) -> None:
     from remotemedia.core import native_stream

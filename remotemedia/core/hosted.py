@@ -810,9 +810,15 @@ class HostedBatch(HostedStream):
             if result is None:
                 await self.ready("end", None)
                 result = self._result()
-            return result
-        finally:
+        except GeneratorExit:
+            # Its event loop is closed, and who awaited it is collected: nothing can be awaited.
+            self.abandon()
+            raise
+        except BaseException:
             await self.aclose()
+            raise
+        await self.aclose()
+        return result
 
     async def _finish_straight(self) -> Optional[Result]:
         """Works on it on the straight way, with a look at the event loop now and then; None if

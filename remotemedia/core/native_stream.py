@@ -485,19 +485,23 @@ class NativeStream:
                 place, self._lender = self._lender, None
             if place is None:
                 place = self._place_to_push(not text)
-            if not text:
-                lent = place.lend_one(value)
-                if lent is None:
-                    return self._push_slowly(value, node)
+            lent = True if text else place.lend_one(value)
             struct, length, number = place.struct, len(text), self._next
             # Nothing is called between these and the crossing.
-            if number != self._pushed or self._left is not None or self._uncounted is not None:
+            if (
+                lent is None
+                or number != self._pushed
+                or self._left is not None
+                or self._uncounted is not None
+            ):
+                self._put_back(place, text)
                 return self._push_slowly(value, node)
             self._left = place
             status = self._cross(struct, text, length)
             if status or self._pending[0]:
                 count = self._put_is_done(place, status)
                 if count <= 0:
+                    self._put_back(place, text)
                     return None if count == 0 else self._push_slowly(value, node)
             elif self._left is place:
                 if self._pushed == number:
@@ -506,11 +510,7 @@ class NativeStream:
                     self._take(place)
                 else:
                     self._left = None
-            if not place.kept:
-                if text:
-                    self._pusher = place
-                else:
-                    self._lender = place
+            self._put_back(place, text)
             if self._cancelled:
                 self._fetched.clear()
         return number
@@ -656,12 +656,18 @@ class NativeStream:
     def _place_to_push(self, lends: bool) -> Any:
         place = self._library.place()
         place.struct.session, place.struct.most = self._run()[0], FETCH
-        if lends:
-            self._lender = place
-        else:
+        if not lends:
             place.struct.flags |= native.ITEM
-            self._pusher = place
         return place
+
+    def _put_back(self, place: Any, text: bytes) -> None:
+        """The place may be used again, unless somebody keeps it."""
+        if place.kept:
+            return
+        if text:
+            self._pusher = place
+        else:
+            self._lender = place
 
     def _push_slowly(self, value: Any, node: Optional[str]) -> Optional[int]:
         text, parts = marshal.encode(value)
