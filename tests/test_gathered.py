@@ -4,6 +4,7 @@ small arrays that are alike go in and come out as the rows of one."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import threading
 from collections import deque
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import needed
 
-from remotemedia import NodeError, Pipeline, RunEndedError, native
+from remotemedia import NodeError, Pipeline, RunCancelledError, RunEndedError, native
 from remotemedia.core.node import Node
 from remotemedia.nodes import AddNode, CalculatorNode, DelayNode, MultiplyNode, PassThroughNode
 
@@ -512,3 +513,24 @@ def test_a_push_within_a_push(monkeypatch: Any, make: Any, point: str) -> None:
     assert len(numbers) == len(outputs) + (point == "keeping")
     assert [output.item for output in outputs] == sorted(output.item for output in outputs)
     assert all(same(output.value, make(numbers[output.item])) for output in outputs)
+
+
+@pytest.mark.parametrize("way", ["close", "cancel", "forget"])
+def test_what_was_gathered_ends_with_the_run(way: str, capfd: Any) -> None:
+    run = open_().__enter__()
+    for number in range(3):
+        run.push(number)
+    assert run._backend._next - run._backend._pushed == 2
+    if way == "cancel":
+        run.cancel()
+        assert run.metrics["items"] == 1
+        with pytest.raises(RunCancelledError):
+            run.pull()
+        with pytest.raises(RunCancelledError):
+            run.push(3)
+        run.end()
+    if way != "forget":
+        run.close()
+    del run
+    gc.collect()
+    assert capfd.readouterr() == ("", "")

@@ -595,13 +595,11 @@ class NativeStream:
                 break
         if accepted < 0:
             if self._state()["phase"] != "over":
-                # It is not the end of the run, which everybody is told of in their turn: once more,
-                # for the reason.
+                # Once more, for the reason. What ends the run everybody is told of in their turn.
                 text, parts = marshal.encode(list(items), "input", 1)
-                _, error = self._exchange(
-                    self._library.place(), b"".join((_MANY, text, _ALL)), parts, 0, 0, 0
-                )
-                if error is not None:
+                text, place = b"".join((_MANY, text, _ALL)), self._library.place()
+                _, error = self._exchange(place, text, parts, 0, 0, 0)
+                if isinstance(error, MarshalError) or (error and error.code == "RM_E_LIMIT"):
                     raise error
             self._count_in(last)
         self._keep_pace(last - first, began)
@@ -920,6 +918,8 @@ class NativeStream:
         if slot is not None:
             self._library.lib.rm_run_cancel(slot[0])
             self._cancelled, self._gathers = True, False
+            # What was gathered goes nowhere.
+            self._count_in(self._next)
             self._fetched.clear()
             self._ring()
 
