@@ -567,19 +567,12 @@ class NativeStream:
         self._form = form
         return True
 
-    def _put_in_gathered(self, wait: bool = True) -> None:
-        """The same by anybody; unless he is to ``wait``, only if nobody else has the lock."""
-        if self._next != self._pushed and self._pulling.acquire(wait):
-            try:
-                self._put_gathered()
-            finally:
-                self._pulling.release()
-
     def _put_gathered(self) -> None:
         """Puts in what was gathered, by who has the lock."""
         while True:
             if self._left is not None:
                 self._settle()
+            self._recount()
             # Who has the slot keeps the run.
             first, last, slot, form = self._pushed, self._next, self._slot, self._form
             if first == last or slot is None:
@@ -603,6 +596,14 @@ class NativeStream:
                     raise error
             self._count_in(last)
         self._keep_pace(last - first, began)
+
+    def _put_in_gathered(self, wait: bool = True) -> None:
+        """The same for who does not have it; unless he is to ``wait``, only if nobody else has."""
+        if self._next != self._pushed and self._pulling.acquire(wait):
+            try:
+                self._put_gathered()
+            finally:
+                self._pulling.release()
 
     def _cross_with(
         self, arrays: list[Any], text: bytes, rows: bool, first: int, last: int
