@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 import threading
 from collections import deque
 from time import perf_counter
@@ -25,6 +26,8 @@ from hypothesis import strategies as st  # noqa: E402
 
 if not native.is_available():
     pytest.skip("needs the native library", allow_module_level=True)
+if sys.implementation.name != "cpython" or sys.version_info < (3, 11):
+    pytest.skip("nothing is gathered where signals come everywhere", allow_module_level=True)
 
 
 def open_(*nodes: Node, **options: Any) -> Any:

@@ -9,6 +9,7 @@ more than were asked for, which are kept for the next to ask.
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -59,6 +60,9 @@ FETCH = 64
 _PACE = 0.005
 #: How many places for calls are kept for the next ones.
 _CALLS = 8
+#: Whether Python looks for signals at calls only, so that nothing comes between two of them. Where
+#: it looks everywhere, a signal's handler could get at a session with an item half gathered.
+_WHOLE = sys.implementation.name == "cpython" and sys.version_info >= (3, 11)
 #: How long an event loop sleeps where there is no descriptor to be woken by (Windows).
 _PAUSE = 0.001
 
@@ -170,7 +174,7 @@ class NativeStream:
         self._gathered: Any = [None] * FETCH
         self._form: Any = None
         self._base = 0
-        self._gathers = prepared.is_plain
+        self._gathers = _WHOLE and prepared.is_plain
         #: Held by who puts in items, and by who fetches outputs: the same, as who puts in fetches
         #: as well. If Ctrl-C comes just when somebody has it, he can have it again.
         self._pushing: Any = RLock()
@@ -452,6 +456,7 @@ class NativeStream:
     # --- for the session --------------------------------------------------------------------------
 
     def try_push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
+        number: int
         # The usual way for the usual items, scalars and NumPy arrays, at little cost: what is there
         # to be pulled comes with the same crossing. What is unusual or wrong goes the other way.
         kind = type(value)
@@ -510,6 +515,8 @@ class NativeStream:
                     self._take(place)
                 else:
                     self._left = None
+            # The library's word, whoever has pushed in between.
+            number = struct.number
             self._put_back(place, text)
             if self._cancelled:
                 self._fetched.clear()
