@@ -1041,9 +1041,9 @@ int64_t rm_run_fd(struct rm_run *run);
  are the items, if there are any, or with RM_ROWS their rows, each of which is copied. `answers`
  are those to tasks, `[node, id, values, ...]`, where an object `{"code", "message", "hint"}` in
  place of the values is a failure (all optional; the code is RM_E_NODE unless it is one of RM_E_*).
- Binary parts are copied, but for tensors with a `tag`: those
- are lent. Their memory must stay as it is until the tag comes in `released`, or the run and
- everything that came out of it is freed; until then no other part may have this tag.
+ Binary parts are copied, but for tensors with a `tag`: those are lent. Their memory must stay as
+ it is until the tag comes in `released`, or the run and everything that came out of it is freed;
+ until then no other part may have this tag.
 
  Then, unless there is what `want` says (RM_WANT_*, 0 for nothing), works and waits for that, for
  `slice_us`. Who takes tasks waits for them too: those that are found are given when it returns,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import marshal
 import sys
-from operator import attrgetter, methodcaller
+from operator import methodcaller
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 from remotemedia.audio import Audio
@@ -36,7 +36,7 @@ MIN_INT = -(2**63)
 MAX_INT = 2**64 - 1
 #: Up to how many bytes an array costs less to copy than to lend.
 _SMALL = 16_384
-_copied, _form = methodcaller("copy"), attrgetter("dtype", "shape")
+_copied = methodcaller("copy")
 
 Path = tuple[Any, ...]
 
@@ -510,19 +510,6 @@ def rows(code: int, data: bytes, shape: tuple[int, ...]) -> list[Any]:
     size, shape = len(data) // shape[0], shape[1:]
     pieces = (data[at : at + size] for at in range(0, len(data), size))
     return [inline(code, piece, shape) for piece in pieces]
-
-
-def stacked(arrays: list[Any]) -> Any:
-    """Small NumPy arrays as the rows of one that is nobody else's; None if they are not alike."""
-    first = arrays[0]
-    if not is_small(first) or len(set(map(type, arrays))) > 1:
-        return None
-    try:
-        if len(set(map(_form, arrays))) > 1:
-            return None
-        return sys.modules["numpy"].concatenate(arrays).reshape(len(arrays), *first.shape)
-    except (ValueError, TypeError):
-        return None
 
 
 def empty_rows(count: int, like: Any) -> Any:

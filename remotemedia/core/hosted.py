@@ -399,8 +399,8 @@ class HostedStream(NativeStream):
             if self._bells or self._futures:
                 self._ring()
 
-    def _place_to_push(self, lends: bool) -> Any:
-        place = super()._place_to_push(lends)
+    def _place_to_push(self, flags: int) -> Any:
+        place = super()._place_to_push(flags)
         place.struct.most_tasks = TASKS
         return place
 

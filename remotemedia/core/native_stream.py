@@ -50,7 +50,7 @@ __all__ = ["NativeStream"]
 AGAIN, END = 1, 2
 WANTS: dict[Want, int] = {"room": 1, "output": 2, "end": 8, "begin": 16}
 WANT_TASK, WANT_END = 4, 8
-HELD, ESCAPED, ROWS = 32, 2, 8
+HELD, ESCAPED, ROWS, ITEM = 32, 2, 8, 16
 #: How long the library works before Python gets to look for signals.
 SLICE_US = native.SLICE_US
 SLICE = SLICE_US / 1e6
@@ -456,7 +456,6 @@ class NativeStream:
     # --- for the session --------------------------------------------------------------------------
 
     def try_push(self, value: Any, node: Optional[str] = None) -> Optional[int]:
-        number: int
         # The usual way for the usual items, scalars and NumPy arrays, at little cost: what is there
         # to be pulled comes with the same crossing. What is unusual or wrong goes the other way.
         kind = type(value)
@@ -489,9 +488,10 @@ class NativeStream:
             else:
                 place, self._lender = self._lender, None
             if place is None:
-                place = self._place_to_push(not text)
+                place = self._place_to_push(ITEM if text else 0)
             lent = True if text else place.lend_one(value)
-            struct, length, number = place.struct, len(text), self._next
+            struct, length = place.struct, len(text)
+            number: int = self._next
             # Nothing is called between these and the crossing.
             if (
                 lent is None
@@ -622,10 +622,7 @@ class NativeStream:
         place = getattr(self, name)
         setattr(self, name, None)
         if place is None:
-            place = self._library.place()
-            place.struct.session, place.struct.most = self._run()[0], FETCH
-            if rows:
-                place.struct.flags |= ROWS
+            place = self._place_to_push(ROWS if rows else 0)
         lent = place.lend(arrays)
         if lent is None:
             return -1
@@ -659,11 +656,10 @@ class NativeStream:
         self._fetch_is_done(place, status, error and self._explained(error))
         return accepted
 
-    def _place_to_push(self, lends: bool) -> Any:
+    def _place_to_push(self, flags: int) -> Any:
         place = self._library.place()
         place.struct.session, place.struct.most = self._run()[0], FETCH
-        if not lends:
-            place.struct.flags |= native.ITEM
+        place.struct.flags |= flags
         return place
 
     def _put_back(self, place: Any, text: bytes) -> None:
@@ -701,11 +697,8 @@ class NativeStream:
 
     def _put_many(self, items: list[Any]) -> Optional[int]:
         """The usual way for usual items, as in :meth:`try_push`; None for others."""
-        arrays, text, rows = items, b"", None
-        if type(items[0]) in codes:
-            rows = marshal.stacked(items)
-            arrays = items if rows is None else [rows]
-        else:
+        arrays, text = items, b""
+        if type(items[0]) not in codes:
             guess = marshal.guess(items)
             if guess is None:
                 return None
@@ -719,7 +712,7 @@ class NativeStream:
             if self._room() < len(items):
                 return None
             number = self._pushed
-            count = self._cross_with(arrays, text, rows is not None, number, number)
+            count = self._cross_with(arrays, text, False, number, number)
         return None if count is None or count < 0 else count
 
     def _put_many_slowly(self, items: list[Any]) -> int:

@@ -938,6 +938,18 @@ static void an_item_goes_as_it_is(void) {
     rm_run_free(run);
 }
 
+static rm_view floats(float *numbers, size_t count, const int64_t *shape, uint32_t ndim) {
+    return (rm_view){.struct_size = sizeof(rm_view),
+                     .kind = RM_TENSOR,
+                     .data = numbers,
+                     .byte_len = count * sizeof *numbers,
+                     .shape = shape,
+                     .ndim = ndim,
+                     .dtype_code = 2,
+                     .dtype_bits = 32,
+                     .dtype_lanes = 1};
+}
+
 static void small_parts_stand_in_the_text(void) {
     rm_run *run = open_one("PassThrough", "{}", 0);
     static float numbers[2] = {0, 2};
@@ -945,15 +957,7 @@ static void small_parts_stand_in_the_text(void) {
     static const int64_t shapes[2] = {1, 2};
     rm_view parts[4];
     for (int i = 0; i < 4; i++)
-        parts[i] = (rm_view){.struct_size = sizeof *parts,
-                             .kind = RM_TENSOR,
-                             .data = numbers,
-                             .byte_len = sizeof numbers,
-                             .shape = shapes,
-                             .ndim = 2,
-                             .dtype_code = 2,
-                             .dtype_bits = 32,
-                             .dtype_lanes = 1};
+        parts[i] = floats(numbers, 2, shapes, 2);
     parts[1].shape = shapes + 1;
     parts[1].ndim = 1;
     parts[2].kind = RM_BYTES;
@@ -991,15 +995,7 @@ static void rows_are_items_and_outputs(void) {
     static const int64_t shape[3] = {3, 2, 0};
     rm_view parts[2];
     for (int i = 0; i < 2; i++)
-        parts[i] = (rm_view){.struct_size = sizeof *parts,
-                             .kind = RM_TENSOR,
-                             .data = numbers,
-                             .byte_len = sizeof numbers,
-                             .shape = shape,
-                             .ndim = 2,
-                             .dtype_code = 2,
-                             .dtype_bits = 32,
-                             .dtype_lanes = 1};
+        parts[i] = floats(numbers, 6, shape, 2);
     rm_call call = place_for(run);
     call.flags = RM_INLINE | RM_ROWS;
     call.parts = parts;

@@ -9,6 +9,7 @@
 
 use remotemedia_runtime::memory::{comes_again, expect, no_memory};
 use remotemedia_runtime::{Code, DType, Error, Limits, List, Map, Result, Tensor, Value};
+use std::iter::once;
 use std::sync::Arc;
 
 const ESCAPE: &str = "$rm";
@@ -434,9 +435,9 @@ impl<'a> Writer<'a> {
                 self.out.push(b'0');
             }
             Value::Bytes(bytes) if self.inline && bytes.bytes().len() <= SMALL => {
-                self.bytes(bytes.bytes())?;
+                self.bytes(once(bytes.bytes()))?;
             }
-            Value::Tensor(tensor) if self.inline && tensor.bytes().len() <= SMALL => {
+            Value::Tensor(tensor) if self.inline && small(value).is_some() => {
                 self.tensor(tensor.dtype(), tensor.shape(), &[tensor])?;
             }
             Value::Bytes(_) | Value::Tensor(_) | Value::Audio(_) | Value::Frame(_) => {
@@ -465,11 +466,7 @@ impl<'a> Writer<'a> {
         self.out.push(b'(');
         self.count(if shape.len() == 1 { 2 } else { 3 })?;
         self.small(i32::from(dtype.code) << 8 | i32::from(dtype.bits));
-        let len = pieces.iter().map(|piece| piece.bytes().len()).sum();
-        self.out.push(b's');
-        self.count(len)?;
-        self.out.try_reserve(len).map_err(|_| no_memory(len))?;
-        pieces.iter().for_each(|piece| self.out.extend(piece.bytes()));
+        self.bytes(pieces.iter().map(|piece| piece.bytes()))?;
         if shape.len() != 1 {
             self.out.push(b'(');
             self.count(shape.len())?;
@@ -512,11 +509,13 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Bytes, which come in pieces.
+    fn bytes<'b>(&mut self, pieces: impl Iterator<Item = &'b [u8]> + Clone) -> Result<()> {
+        let len = pieces.clone().map(<[u8]>::len).sum();
         self.out.push(b's');
-        self.count(bytes.len())?;
-        self.out.try_reserve(bytes.len()).map_err(|_| no_memory(bytes.len()))?;
-        self.out.extend(bytes);
+        self.count(len)?;
+        self.out.try_reserve(len).map_err(|_| no_memory(len))?;
+        pieces.for_each(|piece| self.out.extend(piece));
         Ok(())
     }
 

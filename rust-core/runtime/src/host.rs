@@ -315,17 +315,11 @@ impl Body {
             Err(error) if entry.process && error.code != Code::Panic => {
                 bump(&metrics.errors, 1);
                 let item = run.item_of(entry.seq, last);
+                run.tell(self.slots[0].node, item, entry.tries, &error);
                 match (node.on_error, entry.kept.clone()) {
-                    (OnError::Skip, _) => {
-                        run.tell(self.slots[0].node, item, &error);
-                        Ok(Vec::new())
-                    }
-                    (OnError::PassThrough, Some(value)) => {
-                        run.tell(self.slots[0].node, item, &error);
-                        Ok(vec![value])
-                    }
+                    (OnError::Skip, _) => Ok(Vec::new()),
+                    (OnError::PassThrough, Some(value)) => Ok(vec![value]),
                     (OnError::Retry(most, backoff), Some(_)) if entry.tries < most => {
-                        run.tell(self.slots[0].node, item, &error);
                         bump(&metrics.retries, 1);
                         let wait = backoff_of(backoff, entry.tries);
                         entry.tries += 1;

@@ -938,13 +938,15 @@ impl Shared {
     }
 
     /// Says why a node has failed that the run goes on without, or that is tried again, when that is
-    /// counted: of a thousand times the first is heard.
-    pub fn tell(&self, node: usize, item: Option<u64>, error: &Error) {
+    /// counted: of a thousand times the first is heard. What it has failed with was tried again so
+    /// many times.
+    pub fn tell(&self, node: usize, item: Option<u64>, tries: u32, error: &Error) {
         let first = self.nodes[node].errors.load(Relaxed) == 1;
         let level = if first { log::Level::Warn } else { log::Level::Debug };
         let PlanNode { id, on_error, .. } = &self.plan.nodes[node];
         let then = match on_error {
             OnError::Fail => return,
+            OnError::Retry(most, _) if *most <= tries => return,
             OnError::Skip => "the value is skipped",
             OnError::PassThrough => "the value goes on as it came",
             OnError::Retry(..) => "is tried again",

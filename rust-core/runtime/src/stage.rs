@@ -690,17 +690,15 @@ impl Body {
         bump(&metrics.errors, 1);
         slot.out.truncate(had);
         self.alive -= made;
-        let item = run.item_of(self.seq, self.last);
+        run.tell(slot.node, run.item_of(self.seq, self.last), self.tries, &error);
         match (run.plan.nodes[slot.node].on_error, kept) {
-            (OnError::Skip, _) => run.tell(slot.node, item, &error),
+            (OnError::Skip, _) => {}
             (OnError::PassThrough, Some(value)) => {
-                run.tell(slot.node, item, &error);
                 slot.out.push(value);
                 self.alive += 1;
                 bump(&metrics.items_out, 1);
             }
             (OnError::Retry(most, backoff), Some(value)) if self.tries < most => {
-                run.tell(slot.node, item, &error);
                 bump(&metrics.retries, 1);
                 self.later = now.checked_add(backoff_of(backoff, self.tries));
                 self.tries += 1;
